@@ -1,0 +1,113 @@
+"""The command ``engine``: finds the subcommand, loads only its module, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+import typer
+
+from engine.cli import view
+from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "quickstart": ("quickstart", "Put the sample data, real New York flights, into the embedded lake."),
+    "validate": ("validate", "Check specs: every problem at once, with its place."),
+    "plan": ("plan", "Show what would run, what is cached, and why."),
+    "run": ("run", "Carry out a spec and record it."),
+    "runs": ("runs", "The record of runs."),
+    "models": ("models", "The registry of models."),
+    "plugins": ("plugins", "What `uses:` can name."),
+    "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
+}
+ABOUT = "One YAML spec from versioned data to a judged, served and watched model."
+
+
+def application(chosen: str | None) -> typer.Typer:
+    """The command line with the module of the chosen command loaded; of the others only the names."""
+    app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app.callback()(options)
+    for name, (module, summary) in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"engine.cli.{module}").register(app, summary)
+        else:
+            app.command(name, help=summary)(nothing)
+    return app
+
+
+def options(version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True)) -> None:
+    """One YAML spec from versioned data to a judged, served and watched model."""
+    if version:
+        from engine import __version__
+
+        view.line(f"engine {__version__}")
+        raise typer.Exit
+
+
+def nothing() -> None:
+    """A command that was not chosen."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is what CONTRACT 2 says."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, interrupt)
+    chosen = next((word for word in given if not word.startswith("-")), None)
+    click_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    try:
+        done = typer.main.get_command(application(chosen)).main(given, prog_name="engine", standalone_mode=False)
+        return done if isinstance(done, int) else 0
+    except click_error as error:
+        return refuse_usage(error, given)
+    except EngineError as error:
+        return complain(error, given)
+    except (KeyboardInterrupt, typer.Abort):
+        return complain_code("interrupted", "interrupted; finished steps stay cached", given, INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        return complain(translate_os_error(error, error.filename or ""), given)
+
+
+def interrupt(_: int, __: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
+    """A command line that does not parse."""
+    message = getattr(error, "format_message", lambda: str(error))()
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "engine")
+    return complain_code("usage", message, given, USAGE, hint=f"see `{command} --help`")
+
+
+def complain(error: EngineError, given: Sequence[str]) -> int:
+    """Print an error the way that was asked for; its exit code."""
+    if "--json" in given:
+        sys.stdout.write(json.dumps({"error": error.document()}, ensure_ascii=False) + "\n")
+    elif isinstance(error, SpecInvalid):
+        view.problems(error.problems)
+    else:
+        view.error(error)
+    return error.exit_code
+
+
+def complain_code(code: str, message: str, given: Sequence[str], exit_code: int, hint: str = "") -> int:
+    """As :func:`complain`, for what is no :class:`EngineError`."""
+    if "--json" in given:
+        document = {"code": code, "message": message, "place": "", "hint": hint}
+        sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
+    else:
+        view.complaint(message, hint)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""Where user code is called: one step is performed, and whatever goes wrong in it becomes an outcome.
+
+This is the only place in Engine that catches every exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import linecache
+import os
+import platform
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, TextIO
+
+from engine.errors import EngineError, StepFailed, translate_os_error
+from engine.execute.cache import StepCache, gather, step_key
+from engine.execute.protocol import StepOutcome, Work
+from engine.plan.model import Step
+from engine.steps.context import Context
+from engine.steps.model import Artifact, Inputs, Outputs
+from engine.store.objects import ObjectStore
+
+STEPS = "engine.steps"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+LOG_LIMIT = 100_000
+EXTRA_ARTIFACTS = "failures"
+
+
+class StepModule(Protocol):
+    """What a module in ``engine.steps`` with the name of a step kind has."""
+
+    def run(self, inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
+        """Do the step's work."""
+
+
+def perform(work: Work, step: Step, outcomes: Mapping[str, StepOutcome], capture: bool = True) -> StepOutcome:
+    """Do one step, or take its outcome from the cache, or skip it because what it needs failed.
+
+    Args:
+        outcomes: of at least the steps that it needs.
+        capture: keep what it prints as its log. Otherwise it goes to standard error, and a debugger works.
+
+    Returns:
+        the outcome, also when the step fails. Only ``KeyboardInterrupt`` and ``SystemExit`` pass through.
+    """
+    if not all(outcomes[need].done for need in step.needs):
+        return StepOutcome(id=step.id, kind=step.kind, status="skipped")
+    store = ObjectStore(work.home / "objects")
+    cache = StepCache(work.home, store)
+    inputs = gather(step, outcomes)
+    key = step_key(work.plan, step, inputs)
+    known = None if work.fresh else cache.find(step, key)
+    if known is not None:
+        return known
+    outcome = attempt(work, step, inputs, store, capture)
+    outcome = replace(outcome, key=key)
+    return kept(cache, step, outcome)
+
+
+def kept(cache: StepCache, step: Step, outcome: StepOutcome) -> StepOutcome:
+    """The outcome after the cache has it; a full disk makes it a failed one."""
+    try:
+        cache.keep(step, outcome)
+    except EngineError as error:
+        return replace(outcome, status="failed", outputs={}, error=error.document())
+    return outcome
+
+
+def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture: bool) -> StepOutcome:
+    """Run a step's code inside the boundary."""
+    started, processor = time.perf_counter(), time.process_time()
+    printed = io.StringIO()
+    before = set(sys.modules)
+    outputs, error = Outputs(), None
+    with project_on_path(work.source_roots), limited_threads(step.resources.cpus), redirected(printed, capture):
+        try:
+            context = context_of(work, step, store)
+            outputs = step_module(step.kind).run(inputs, step.params, context)
+            refuse_strangers(work, before)
+        except Exception as raised:
+            error = describe(raised, work)
+            outputs = Outputs(artifacts=failure_artifacts(raised))
+    return StepOutcome(
+        id=step.id,
+        kind=step.kind,
+        status="failed" if error else "ran",
+        outputs=outputs.artifacts,
+        byproducts=outputs.byproducts,
+        error=error,
+        log=printed.getvalue()[-LOG_LIMIT:],
+        seconds=time.perf_counter() - started,
+        usage=usage(time.process_time() - processor),
+    )
+
+
+def step_module(kind: str) -> StepModule:
+    """The module that does steps of a kind."""
+    module: ModuleType = importlib.import_module(f"{STEPS}.{kind}")
+    return module  # type: ignore[return-value]
+
+
+def context_of(work: Work, step: Step, store: ObjectStore) -> Context:
+    """The step's way out into the world."""
+    return Context(
+        store=store,
+        home=work.home,
+        run_id=work.plan.run_id,
+        step=step.id,
+        cpus=step.resources.cpus,
+    )
+
+
+def failure_artifacts(error: Exception) -> dict[str, Artifact]:
+    """What a failed step still leaves for the record: the failure cases of data that breaks its schema."""
+    found = getattr(error, EXTRA_ARTIFACTS, None)
+    return {EXTRA_ARTIFACTS: found} if isinstance(found, Artifact) else {}
+
+
+# -- the step's surroundings ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def project_on_path(roots: tuple[Path, ...]) -> Iterator[None]:
+    """The project's own modules can be imported inside."""
+    added = [str(root) for root in roots if str(root) not in sys.path]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
+            if folder in sys.path:
+                sys.path.remove(folder)
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Libraries use ``count`` threads inside: those loaded already, and those that are loaded meanwhile."""
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    try:
+        with threadpool_limits(limits=count):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def redirected(printed: TextIO, capture: bool) -> Iterator[None]:
+    """Standard output never carries what a step prints: it is kept, or goes to standard error."""
+    if capture:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            yield
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+
+
+def refuse_strangers(work: Work, before: set[str]) -> None:
+    """Fail when a project module was imported that the run was not pinned with.
+
+    Raises:
+        StepFailed: with the module's name.
+    """
+    for name in sorted(set(sys.modules) - before):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file and name not in work.modules and is_project_file(Path(file), name, work):
+            raise StepFailed(
+                f"the project's module {name} was imported while the step ran, but the run is not pinned with it",
+                place=file,
+                hint=f"write `import {name}` at the top of the module that needs it, so that it can be seen",
+            )
+
+
+def is_project_file(file: Path, name: str, work: Work) -> bool:
+    """Whether a file is the project's own code, and not Engine's or an environment's inside its folder."""
+    if name.split(".")[0] in ("engine", "engine_plugins", "hydra_plugins", "__mp_main__"):
+        return False
+    inside = any(file.is_relative_to(root) for root in work.source_roots)
+    return inside and "site-packages" not in file.parts
+
+
+# -- what went wrong -----------------------------------------------------------------------------------------
+
+
+def describe(error: Exception, work: Work) -> dict[str, Any]:
+    """An exception as the document that records and messages have."""
+    if isinstance(error, OSError) and not isinstance(error, EngineError):
+        translated = translate_os_error(error, work.home) if error.errno else None
+        if translated is not None and translated.code in ("storage-full", "storage-unwritable"):
+            error = translated
+    if isinstance(error, MemoryError):
+        error = StepFailed("out of memory", hint="give it less data, or run it on a larger machine")
+    if isinstance(error, EngineError):
+        return {**error.document(), "key": getattr(error, "key", ""), "details": getattr(error, "details", "")}
+    return {
+        "code": "step-raised",
+        "message": f"{type(error).__name__}: {error}".strip(),
+        "place": place_of(error),
+        "hint": "",
+        "key": "",
+        "details": "".join(own_traceback(error)),
+    }
+
+
+def own_traceback(error: BaseException) -> list[str]:
+    """The traceback from the step's own code on; the frames of the boundary say nothing."""
+    linecache.checkcache()
+    trace = error.__traceback__
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent.name in ("execute",):
+        trace = trace.tb_next
+    return traceback.format_exception(type(error), error, trace)
+
+
+def place_of(error: BaseException) -> str:
+    """The innermost line outside libraries: file and line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
+    chosen = (own or frames)[-1] if frames else None
+    return f"{chosen.filename}:{chosen.lineno}" if chosen else ""
+
+
+def usage(processor: float) -> dict[str, Any]:
+    """What the process has used by now: seconds of processor, peak memory in bytes, and where."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"cpu_seconds": processor, "peak_memory": peak, "pid": os.getpid(), "host": platform.node()}

@@ -1,0 +1,307 @@
+"""A plan as Ray tasks. The only importer of Ray.
+
+Everything is submitted at once, each task with the ObjectRefs of the outcomes that it needs; then outcomes are taken
+in the order in which they are ready. Data does not travel in messages: an outcome holds digests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import Failed, StepFailed, UsageError
+from engine.execute.boundary import perform
+from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
+from engine.plan.model import Step, StepResources
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+TICK = 0.1
+OWN_CLUSTER = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster of one machine stays on 127.0.0.1
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayExecutor:
+    """Does independent steps in parallel, on an own local cluster or on the one at ``address``."""
+
+    address: str | None = None
+    name: str = field(default="ray")
+
+    def execute(self, work: Work, report: Report) -> dict[str, StepOutcome]:
+        """Every step's outcome, by id.
+
+        Raises:
+            UsageError: when a step asks for more than the cluster has.
+            Failed: when the cluster cannot be started or reached, or is lost.
+        """
+        waiting = [step for step in work.plan.steps if step.id not in work.done]
+        with cluster(self.address, waiting), marks(work) as started:
+            return Flight(work=work, report=report, marks=started).run(waiting)
+
+
+def perform_remote(work: Work, step: Step, marks_folder: str, *needed: StepOutcome) -> StepOutcome:
+    """The Ray task: say that the step has started, and do it."""
+    known = {**work.done, **{outcome.id: outcome for outcome in needed}}
+    marker = Path(marks_folder) / f"{step.id}.started".replace("/", "_")
+    with contextlib.suppress(OSError):
+        marker.touch()
+    return perform(work, step, known)
+
+
+class Flight:
+    """The steps of one execution that are on their way."""
+
+    def __init__(self, work: Work, report: Report, marks: Path) -> None:
+        self.work = work
+        self.report = report
+        self.marks = marks
+        self.outcomes: dict[str, StepOutcome] = dict(work.done)
+        self.refs: dict[ObjectRef[StepOutcome], Step] = {}
+        self.started: dict[str, float] = {}
+
+    def run(self, steps: list[Step]) -> dict[str, StepOutcome]:
+        """Submit everything, then take what is ready until nothing is left."""
+        import ray
+
+        self.submit(steps)
+        pending = list(self.refs)
+        while pending:
+            ready, pending = ray.wait(pending, timeout=TICK, fetch_local=True)
+            self.notice_starts()
+            for ref in ready:
+                self.take(ref)
+            self.end_overdue(pending)
+        return self.outcomes
+
+    def submit(self, steps: list[Step]) -> None:
+        """Hand every step to Ray, in order, with the refs of what it needs."""
+        import ray
+
+        remote = ray.remote(perform_remote)
+        work_ref = ray.put(self.work)
+        by_id: dict[str, ObjectRef[StepOutcome]] = {}
+        for step in steps:
+            needed = [by_id[need] for need in step.needs if need in by_id]
+            options = ray_options(step, int(ray.cluster_resources().get("CPU", 1)))
+            ref = remote.options(**options).remote(work_ref, step, str(self.marks), *needed)
+            by_id[step.id] = ref
+            self.refs[ref] = step
+
+    def notice_starts(self) -> None:
+        """Report the steps that have begun since the last look."""
+        for step in self.refs.values():
+            if step.id not in self.started and (self.marks / f"{step.id}.started".replace("/", "_")).exists():
+                self.started[step.id] = time.monotonic()
+                self.report(StepEvent(id=step.id, what="started"))
+
+    def take(self, ref: ObjectRef[StepOutcome]) -> None:
+        """Take a finished task's outcome; a task that was lost becomes a failed step."""
+        import ray
+
+        step = self.refs[ref]
+        try:
+            outcome: StepOutcome = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            outcome = lost(step, error, self.started.get(step.id))
+        self.outcomes[step.id] = outcome
+        self.report(StepEvent(id=step.id, what="over", outcome=outcome))
+
+    def end_overdue(self, pending: list[ObjectRef[StepOutcome]]) -> None:
+        """End the tasks that are past their time."""
+        import ray
+
+        for ref in pending:
+            step = self.refs[ref]
+            since = self.started.get(step.id)
+            limit = step.resources.timeout
+            if since is not None and limit is not None and time.monotonic() - since > limit:
+                ray.cancel(ref, force=True)
+
+
+def lost(step: Step, error: Exception, since: float | None) -> StepOutcome:
+    """What became of a step whose task Ray gave up: past its time, out of memory, its worker dead, or not run."""
+    import ray
+
+    limit = step.resources.timeout
+    seconds = time.monotonic() - since if since is not None else 0.0
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        raised = StepFailed(f"{step.id} ran out of memory", hint="set train.resources.memory, or give it less data")
+    elif limit is not None and seconds > limit:
+        hint = "give it more time: train.resources.timeout"
+        raised = StepFailed(f"{step.id} took longer than {limit:g} s and was ended", hint=hint, key="resources.timeout")
+    elif isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)):
+        fact = f"the process of {step.id} died {step.resources.retries + 1} times"
+        raised = StepFailed(fact, hint="look for a crash in native code, or for the system's out-of-memory killer")
+    elif isinstance(error, ray.exceptions.RayTaskError) and dependency_of(error):
+        return StepOutcome(id=step.id, kind=step.kind, status="skipped")
+    else:
+        raised = StepFailed(f"Ray gave up {step.id}: {str(error).strip().splitlines()[-1]}")
+    document = {**raised.document(), "key": raised.key}
+    return StepOutcome(id=step.id, kind=step.kind, status="failed", error=document, seconds=seconds)
+
+
+def dependency_of(error: Any) -> bool:
+    """Whether a task failed only because one that it needs was lost."""
+    import ray
+
+    return isinstance(getattr(error, "cause", None), ray.exceptions.RayError)
+
+
+def ray_options(step: Step, cores: int) -> dict[str, Any]:
+    """A step's resources in Ray's words. A step that measures takes every core, so that nothing runs beside it."""
+    wanted = step.resources
+    options: dict[str, Any] = {
+        "num_cpus": cores if step.measures else wanted.cpus,
+        "num_gpus": wanted.gpus,
+        "max_retries": wanted.retries,
+        "name": step.id,
+    }
+    if wanted.memory is not None:
+        options["memory"] = wanted.memory
+    return options
+
+
+# -- the cluster -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def cluster(address: str | None, steps: list[Step]) -> Iterator[None]:
+    """A cluster to run on: the one at ``address``, else an own one that is gone afterwards."""
+    with own_cluster(most_wanted(steps)) if address is None else attached(address):
+        refuse_the_impossible(steps)
+        yield
+
+
+@contextmanager
+def own_cluster(cpus: int) -> Iterator[None]:
+    """A local cluster on 127.0.0.1 with a token of its own; nothing of it is left afterwards.
+
+    Raises:
+        Failed: when it does not start.
+    """
+    with environment({**OWN_CLUSTER, "RAY_AUTH_TOKEN": secrets.token_hex(32)}), quiet_folder() as folder:
+        import ray
+
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, cpus),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+        except (RuntimeError, OSError, ConnectionError, TimeoutError) as error:
+            ray.shutdown()
+            hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
+            raise Failed(f"Ray did not start: {str(error).strip().splitlines()[0]}", hint=hint) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def attached(address: str) -> Iterator[None]:
+    """The cluster at ``address``, which is left as it is.
+
+    Raises:
+        Failed: when it does not answer.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (RuntimeError, OSError, ConnectionError, TimeoutError, ValueError) as error:
+        hint = "is it running, and is its token in RAY_AUTH_TOKEN? Without --address, an own cluster is started"
+        raise Failed(f"no Ray cluster answers: {str(error).strip().splitlines()[0]}", place=address, hint=hint) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables for the processes that are started inside."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def quiet_folder() -> Iterator[Path]:
+    """A short-named folder for Ray's sockets and logs, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="engine-ray-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def marks(work: Work) -> Iterator[Path]:
+    """A folder that every node sees, in which steps say that they have started."""
+    folder = work.home / "tmp" / f"started-{secrets.token_hex(6)}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def most_wanted(steps: list[Step]) -> int:
+    """The most cores that one step asks for."""
+    return max((step.resources.cpus for step in steps), default=1)
+
+
+def refuse_the_impossible(steps: list[Step]) -> None:
+    """Refuse what would wait for ever.
+
+    Raises:
+        UsageError: when a step asks for more than the whole cluster has.
+    """
+    import ray
+
+    has = ray.cluster_resources()
+    for step in steps:
+        for what, wanted, there in wishes(step.resources, has):
+            if wanted > there:
+                raise UsageError(
+                    f"{step.id} asks for {wanted:g} {what}; the cluster has {there:g}",
+                    place=".".join(str(part) for part in (*step.key, "resources")),
+                    hint="ask for less, or attach to a larger cluster with --address",
+                )
+
+
+def wishes(resources: StepResources, has: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+    """What a step asks for beside what there is: (name, asked, there)."""
+    yield "CPUs", resources.cpus, has.get("CPU", 0)
+    yield "GPUs", resources.gpus, has.get("GPU", 0)
+    if resources.memory is not None:
+        yield "GiB of memory", resources.memory / 2**30, has.get("memory", 0) / 2**30

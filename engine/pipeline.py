@@ -1,0 +1,189 @@
+"""The whole story in one function: load, resolve, compile, execute, record.
+
+::
+
+    YAML --load--> Spec --resolve--> ResolvedSpec --compile--> Plan --execute--> RunResult --record--> RunRecord
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import engine
+from engine.digest import canonical_json
+from engine.errors import Place
+from engine.execute.protocol import Executor, Report, StepOutcome, Work
+from engine.plan.compile import compile
+from engine.plan.model import Plan
+from engine.record.build import build
+from engine.record.model import RunRecord, RunResult
+from engine.record.store import RecordStore
+from engine.registry.registry import Registry
+from engine.resolve.closure import sources
+from engine.resolve.lookup import World, git_state, look_up, schemas_in
+from engine.resolve.model import ResolvedSpec
+from engine.resolve.questions import questions
+from engine.resolve.resolve import resolve
+from engine.spec.load import LoadedSpec
+from engine.spec.model import KeyPath
+from engine.spec.surroundings import source_roots
+from engine.store.objects import ObjectStore
+
+LIGHT = ("gate", "register")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Desk:
+    """What a run works with; ``wiring`` lays it out."""
+
+    world: World
+    store: ObjectStore
+    records: RecordStore
+    registry: Registry
+    executor: Callable[[bool], Executor]
+    settled: Callable[[Plan], Mapping[str, StepOutcome]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A spec that was resolved and compiled, and what is known of its steps before anything runs."""
+
+    loaded: LoadedSpec
+    resolved: ResolvedSpec
+    plan: Plan
+    desk: Desk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """A run's record, and whether anything was executed for it now."""
+
+    record: RunRecord
+    resolved: ResolvedSpec
+    executed: bool
+
+
+def prepare(loaded: LoadedSpec, desk: Desk) -> Prepared:
+    """Resolve and compile: everything short of running. Nothing is started.
+
+    Raises:
+        EngineError: for a ref, path, module or alias that cannot be pinned, with its place in the spec.
+    """
+    schemas = schemas_in(loaded.spec.data)
+    answers = look_up(questions(loaded.spec), desk.world, schemas, loaded.positions)
+    resolved = resolve(loaded.spec, answers, loaded.positions, loaded.shown)
+    return Prepared(loaded=loaded, resolved=resolved, plan=compile(resolved), desk=desk)
+
+
+def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:
+    """Answer from the record, or execute and record.
+
+    Args:
+        report: is told when steps start and end.
+        inline: in this process rather than on Ray.
+        fresh: execute again whatever is recorded or cached.
+
+    Raises:
+        EngineError: when the executor itself, or writing the record, fails. A failed step is no exception.
+    """
+    resolved, desk = prepared.resolved, prepared.desk
+    known = None if fresh else desk.records.answer(resolved.run_id)
+    if known is not None:
+        desk.records.note_operation(resolved)
+        return Finished(record=known, resolved=resolved, executed=False)
+    desk.records.open_run(resolved)
+    keep_sources(prepared)
+    result = execute(prepared, report, inline, fresh)
+    record = desk.records.append(resolved.run_id, build(result, engine.__version__))
+    publish(record, desk.registry)
+    return Finished(record=record, resolved=resolved, executed=True)
+
+
+def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunResult:
+    """Carry out the plan. When only light steps are left, no cluster is started for them."""
+    plan, desk, loaded = prepared.plan, prepared.desk, prepared.loaded
+    done = {} if fresh else desk.settled(plan)
+    left = [step for step in plan.steps if step.id not in done]
+    chosen = desk.executor(inline or all(step.kind in LIGHT and not step.measures for step in left))
+    work = Work(
+        plan=plan,
+        home=desk.records.root.parent,
+        root=loaded.root,
+        source_roots=source_roots(loaded.root),
+        modules=frozenset(prepared.resolved.modules),
+        done=done,
+        fresh=fresh,
+    )
+    started, clock = datetime.now(UTC), time.perf_counter()
+    outcomes = chosen.execute(work, report)
+    placed = {step.id: with_place(outcomes[step.id], step.key, loaded) for step in plan.steps}
+    return RunResult(
+        resolved=prepared.resolved,
+        plan=plan,
+        outcomes=placed,
+        executor=chosen.name,
+        started=iso(started),
+        finished=iso(datetime.now(UTC)),
+        seconds=time.perf_counter() - clock,
+        git=git_state(loaded.root),
+        verdicts=tuple(verdicts(plan, placed, desk.store)),
+        overrides=loaded.overrides,
+    )
+
+
+def iso(moment: datetime) -> str:
+    """A moment in UTC as ISO 8601 with milliseconds."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def with_place(outcome: StepOutcome, key: KeyPath, loaded: LoadedSpec) -> StepOutcome:
+    """A failed outcome with the line of the spec that asked for the step."""
+    if outcome.error is None:
+        return outcome
+    place = place_in_spec(str(outcome.error.get("key") or ""), key, loaded)
+    return replace(outcome, error={**outcome.error, "spec": str(place)})
+
+
+def place_in_spec(own: str, key: KeyPath, loaded: LoadedSpec) -> Place:
+    """Where the key that an error names stands: below the step's own section, or from the top of the spec."""
+    parts: KeyPath = tuple(int(part) if part.isdigit() else part for part in own.split(".") if part)
+    top = bool(parts) and parts[0] in type(loaded.spec).model_fields and parts[0] != "data"
+    return loaded.positions.place(parts if top else (*key, *parts))
+
+
+def verdicts(plan: Plan, outcomes: Mapping[str, StepOutcome], store: ObjectStore) -> list[Mapping[str, Any]]:
+    """The verdict of every gate that spoke, in the order of the plan."""
+
+
+    found: list[Mapping[str, Any]] = []
+    for step in plan.steps:
+        outcome = outcomes[step.id]
+        if step.kind == "gate" and outcome.done:
+            measured = outcome.verdict
+            found.append(measured or json.loads(store.read(outcome.outputs["verdict"].digest)))
+    return found
+
+
+def keep_sources(prepared: Prepared) -> None:
+    """Keep what the pins name by digest, so that the run can be repeated without git: sources and manifests."""
+    store, resolved = prepared.desk.store, prepared.resolved
+    for data in sources(resolved.modules, prepared.desk.world.index).values():
+        store.put(data)
+    store.put(canonical_json(sorted(resolved.modules.items())))
+    store.put(canonical_json(resolved.environment))
+    for pin in resolved.answers.data.values():
+        store.put(canonical_json(sorted(pin.manifest.items())))
+
+
+def publish(record: RunRecord, registry: Registry) -> None:
+    """Make the run's model version visible, now that its record is on the disk."""
+    model = record.summary["model"]
+    if record.status == "passed" and model["version"] is not None:
+        registry.confirm(model["name"], model["version"], record.run_id, record.digest)
+
+

@@ -1,0 +1,1 @@
+"""One pass lowers one section of a spec into steps."""

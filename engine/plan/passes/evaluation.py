@@ -1,0 +1,84 @@
+"""``evaluate`` -> one evaluate step for the model and one for each baseline, and one step a gate."""
+
+from __future__ import annotations
+
+from engine.plan.model import Draft, Source, Step
+from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, trainer_key
+from engine.resolve.model import ResolvedSpec
+from engine.resolve.questions import step_question
+from engine.spec.model import Gate
+from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
+
+
+def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
+    """Judge the ONNX model, and every baseline that there is on the same rows."""
+    spec = resolved.spec
+    table = draft.tables[spec.evaluate.data]
+    common = {
+        "target": spec.target,
+        "metrics": list(spec.evaluate.metrics),
+        "slices": list(spec.evaluate.slices),
+    }
+    evaluate = Step(
+        id="evaluate",
+        kind="evaluate",
+        params=common,
+        inputs={"table": table, "model": MODEL, "signature": SIGNATURE, "native": NATIVE},
+        outputs=("evaluation", "predictions"),
+        code=(step_question("evaluate").key, trainer_key(spec)),
+        key=("evaluate",),
+    )
+    baselines = [
+        Step(
+            id=baseline_step(ref),
+            kind="evaluate",
+            params={**common, "model": pin.digest, "version": pin.version},
+            inputs={"table": table, "signature": SIGNATURE},
+            outputs=("evaluation", "predictions"),
+            code=(step_question("evaluate").key,),
+            key=("evaluate", "gates"),
+        )
+        for ref, pin in sorted(resolved.answers.models.items())
+        if pin.digest is not None
+    ]
+    return draft.add(evaluate, *baselines)
+
+
+def baseline_step(ref: str) -> str:
+    """The id of the step that evaluates a baseline."""
+    return f"evaluate.{ref}"
+
+
+def lower_gates(draft: Draft, resolved: ResolvedSpec) -> Draft:
+    """One step a gate, reading only what it judges."""
+    gates = enumerate(resolved.spec.evaluate.gates)
+    return draft.add(*(gate_step(index, gate, draft, resolved) for index, gate in gates))
+
+
+def gate_step(index: int, gate: Gate, draft: Draft, resolved: ResolvedSpec) -> Step:
+    """A gate and its evidence: predictions, the model's bytes, or the machine's clock."""
+    params: dict[str, object] = {"gate": {**gate.model_dump(mode="json", exclude={"level"}), "name": gate.title}}
+    inputs = {"evaluation": Source(step="evaluate", output="evaluation")}
+    measures = gate.metric in MEASUREMENTS
+    if measures:
+        table = draft.tables[resolved.spec.evaluate.data]
+        inputs = {"model": MODEL, "signature": SIGNATURE, "table": table}
+    elif gate.metric == "model_mb":
+        inputs = {"model": MODEL}
+    elif gate.metric not in PROPERTIES:
+        inputs["predictions"] = Source(step="evaluate", output="predictions")
+    if gate.baseline is not None:
+        pin = resolved.answers.models[gate.baseline]
+        params["baseline"] = pin.document()
+        if pin.digest is not None:
+            inputs["baseline"] = Source(step=baseline_step(gate.baseline), output="predictions")
+    return Step(
+        id=f"gate.{gate.title}",
+        kind="gate",
+        params=params,
+        inputs=inputs,
+        code=(step_question("gate").key,),
+        outputs=() if measures else ("verdict",),
+        key=("evaluate", "gates", index),
+        measures=measures,
+    )

@@ -1,0 +1,1 @@
+"""What can be proved later: each execution of a run as an in-toto statement in SLSA's words, written once."""

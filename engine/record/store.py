@@ -1,0 +1,156 @@
+"""Records on the disk: written once, whole, read-only::
+
+    runs/<run id>/
+      spec.json                  the run's identity: its SHA-256 is the run id
+      operation/<n>.json         the newest is what a server uses
+      executions/<n>/record.json one execution, as an in-toto statement
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.digest import canonical_json
+from engine.errors import NotFound, UsageError, writing
+from engine.record.model import RunRecord
+from engine.resolve.model import ResolvedSpec
+from engine.store.objects import sync_folder, write_once
+
+SHORTEST_PREFIX = 6
+
+
+class RecordStore:
+    """The runs below ``home``."""
+
+    def __init__(self, home: Path) -> None:
+        self.root = home / "runs"
+
+    def folder(self, run_id: str) -> Path:
+        """Where everything about a run lies."""
+        return self.root / run_id
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def open_run(self, resolved: ResolvedSpec) -> None:
+        """Write the run's spec, once, and its operation if that is news."""
+        folder = self.folder(resolved.run_id)
+        spec = folder / "spec.json"
+        if not spec.is_file():
+            write_once(spec, canonical_json(resolved.identity))
+        self.note_operation(resolved)
+
+    def note_operation(self, resolved: ResolvedSpec) -> bool:
+        """Append the operation when it differs from the newest that is recorded; tell whether it did."""
+        folder = self.folder(resolved.run_id) / "operation"
+        data = canonical_json(resolved.operation)
+        numbers = numbered(folder, ".json")
+        if numbers and (folder / f"{numbers[-1]}.json").read_bytes() == data:
+            return False
+        write_once(folder / f"{(numbers or [0])[-1] + 1}.json", data)
+        return True
+
+    def append(self, run_id: str, statement: Mapping[str, Any]) -> RunRecord:
+        """Write one execution; it appears whole, under the next free number."""
+        folder = self.folder(run_id) / "executions"
+        temporary = self.root.parent / "tmp" / f"record-{secrets.token_hex(6)}"
+        with writing(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                write_once(temporary / "record.json", canonical_json(statement))
+                number = self._place(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return RunRecord(run_id=run_id, execution=number, statement=statement)
+
+    def _place(self, temporary: Path, folder: Path) -> int:
+        while True:
+            number = (numbered(folder) or [0])[-1] + 1
+            try:
+                os.rename(temporary, folder / str(number))
+            except OSError:
+                if not (folder / str(number)).exists():
+                    raise
+                continue  # another process took the number
+            sync_folder(folder)
+            return number
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def run_ids(self) -> list[str]:
+        """Every run that has a spec."""
+        if not self.root.is_dir():
+            return []
+        return sorted(entry.name for entry in self.root.iterdir() if (entry / "spec.json").is_file())
+
+    def find(self, prefix: str) -> str:
+        """The run id that starts with ``prefix``.
+
+        Raises:
+            NotFound: when there is none.
+            UsageError: when there are several, or the prefix is shorter than 6 characters.
+        """
+        if len(prefix) < SHORTEST_PREFIX:
+            raise UsageError(f'"{prefix}" is too short', hint=f"give at least {SHORTEST_PREFIX} characters of a run id")
+        found = [run_id for run_id in self.run_ids() if run_id.startswith(prefix)]
+        if not found:
+            raise NotFound("run", prefix, hint="`engine runs list` shows them")
+        if len(found) > 1:
+            raise UsageError(f'"{prefix}" begins {len(found)} run ids', hint=f"give more of it: {', '.join(found[:4])}")
+        return found[0]
+
+    def executions(self, run_id: str) -> list[RunRecord]:
+        """The executions of a run, the oldest first."""
+        folder = self.folder(run_id) / "executions"
+        return [self.read(run_id, number) for number in numbered(folder)]
+
+    def read(self, run_id: str, number: int) -> RunRecord:
+        """One execution.
+
+        Raises:
+            UsageError: when its file is damaged.
+        """
+        path = self.folder(run_id) / "executions" / str(number) / "record.json"
+        try:
+            statement = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise UsageError("the record is damaged", place=str(path), hint="`engine verify` says what else is") from error
+        return RunRecord(run_id=run_id, execution=number, statement=statement, operation=self.operation(run_id))
+
+    def operation(self, run_id: str) -> dict[str, Any]:
+        """The newest operation of a run."""
+        folder = self.folder(run_id) / "operation"
+        numbers = numbered(folder, ".json")
+        found: dict[str, Any] = json.loads((folder / f"{numbers[-1]}.json").read_bytes()) if numbers else {}
+        return found
+
+    def latest(self, run_id: str) -> RunRecord | None:
+        """The newest execution of a run, if it has one."""
+        numbers = numbered(self.folder(run_id) / "executions")
+        return self.read(run_id, numbers[-1]) if numbers else None
+
+    def answer(self, run_id: str) -> RunRecord | None:
+        """The newest execution that speaks for the run."""
+        for number in reversed(numbered(self.folder(run_id) / "executions")):
+            record = self.read(run_id, number)
+            if record.answers:
+                return record
+        return None
+
+    def newest(self) -> Iterator[RunRecord]:
+        """The newest execution of every run, the latest first."""
+        found = [record for run_id in self.run_ids() if (record := self.latest(run_id)) is not None]
+        yield from sorted(found, key=lambda record: str(record.summary["started"]), reverse=True)
+
+
+def numbered(folder: Path, suffix: str = "") -> list[int]:
+    """The numbers that name the entries of a folder, ascending."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name.removesuffix(suffix) for entry in folder.iterdir() if entry.name.endswith(suffix))
+    return sorted(int(name) for name in names if name.isdigit())

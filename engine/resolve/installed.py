@@ -1,0 +1,95 @@
+"""Installed distributions: which one an import comes from, its version, and what it needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.digest import digest_of
+from engine.errors import EngineError
+from engine.store.objects import write_once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installed:
+    """What is installed: import name -> distributions, and distribution -> [version, needs]."""
+
+    provides: Mapping[str, list[str]]
+    versions: Mapping[str, str]
+    needs: Mapping[str, list[str]]
+
+    def behind(self, imports: Iterable[str], always: str) -> dict[str, str]:
+        """The distributions that ``imports`` come from and all that those need, with versions; and ``always``."""
+        found: dict[str, str] = {}
+        pending = [dist for name in imports for dist in self.provides.get(name, []) if name not in sys.stdlib_module_names]
+        while pending:
+            dist = pending.pop()
+            if dist in found or dist not in self.versions or dist == always:
+                continue
+            found[dist] = self.versions[dist]
+            pending += self.needs.get(dist, [])
+        if always in self.versions:
+            found[always] = self.versions[always]
+        return dict(sorted(found.items()))
+
+
+def survey(cache: Path | None = None) -> Installed:
+    """What is installed here; read anew when a folder of ``sys.path`` has changed."""
+    stamp = digest_of([[folder, mtime(folder)] for folder in sys.path if folder])
+    path = cache / f"installed-{stamp[:16]}.json" if cache else None
+    if path is not None and path.is_file():
+        try:
+            return Installed(**json.loads(path.read_bytes()))
+        except (ValueError, TypeError):
+            path.unlink()
+    found = read()
+    if path is not None:
+        try:
+            write_once(path, json.dumps({"provides": found.provides, "versions": found.versions, "needs": found.needs}).encode())
+        except EngineError:
+            return found  # a cache that cannot be written costs time, nothing else
+    return found
+
+
+def mtime(folder: str) -> int:
+    """When a folder last changed, in nanoseconds; 0 when it is not there."""
+    path = Path(folder)
+    return path.stat().st_mtime_ns if path.is_dir() else 0
+
+
+def read() -> Installed:
+    """Read every distribution's metadata."""
+    from packaging.utils import canonicalize_name
+
+    versions: dict[str, str] = {}
+    needs: dict[str, list[str]] = {}
+    for dist in importlib.metadata.distributions():
+        name = canonicalize_name(dist.name)
+        if name not in versions:
+            versions[name] = dist.version
+            needs[name] = sorted(requirements(dist.requires or []))
+    provides = {
+        module: sorted({canonicalize_name(name) for name in names})
+        for module, names in importlib.metadata.packages_distributions().items()
+    }
+    return Installed(provides=provides, versions=versions, needs=needs)
+
+
+def requirements(lines: Iterable[str]) -> set[str]:
+    """The names of the requirements that apply here, extras left out."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    found = set()
+    for line in lines:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            found.add(canonicalize_name(requirement.name))
+    return found

@@ -1,0 +1,177 @@
+"""The one effectful part of resolving: answer every question, each ref once."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.errors import EngineError, NotFound, UsageError, suggestion
+from engine.lake.protocol import Lake
+from engine.lake.uri import LakeUri, parse
+from engine.registry.model import ModelRef
+from engine.registry.registry import Registry
+from engine.resolve.closure import SourceIndex, closure
+from engine.resolve.installed import survey
+from engine.resolve.model import Answers, DataFile, DataPin, GitState, ModelPin, Platform
+from engine.resolve.questions import CodeQuestion, DataQuestion, Questions
+from engine.spec.model import KeyPath
+from engine.spec.positions import Positions
+from engine.spec.surroundings import read_schema
+from engine.spec.vocabulary import format_of
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """Where answers come from. ``folder`` is the spec's, ``cache`` a folder for what is quick to find again."""
+
+    lake: Lake
+    registry: Registry
+    folder: Path
+    index: SourceIndex
+    cache: Path
+
+
+def look_up(asked: Questions, world: World, schemas: Mapping[str, Any], positions: Positions) -> Answers:
+    """Answer everything.
+
+    Args:
+        schemas: for each name in ``asked.schemas``, what the spec says (a path, or the schema itself).
+        positions: so that an error can say which line of the spec it is about.
+
+    Raises:
+        EngineError: with the place of the question that has no answer.
+    """
+
+    def at(path: KeyPath, answer: Callable[[], Answer]) -> Answer:
+        try:
+            return answer()
+        except EngineError as error:
+            error.place = error.place or str(positions.place(path))
+            raise
+
+    installed = survey(world.cache)
+    answers = Answers(
+        data={item.name: at(("data", item.name, "uri"), lambda item=item: pin_data(item, world.lake)) for item in asked.data},  # type: ignore[misc]
+        schemas={name: dict(read_schema(schemas[name], world.folder).content) for name in asked.schemas},
+        code={item.key: at(place_of(item), lambda item=item: closure(item, world.index, installed)) for item in asked.code},  # type: ignore[misc]
+        models={
+            ref: at(("evaluate", "gates"), lambda ref=ref: pin_model(asked.model, ref, world.registry))  # type: ignore[misc]
+            for ref in asked.models
+        },
+        platform=this_platform(),
+    )
+    world.index.save()
+    return answers
+
+
+def place_of(question: CodeQuestion) -> KeyPath:
+    """The section of the spec that a code question comes from."""
+    sections: Mapping[str | None, KeyPath] = {"trainer": ("train", "uses"), "transform": ("transform",)}
+    return sections.get(question.kind, ("monitor",) if question.kind == "detector" else ())
+
+
+def pin_data(question: DataQuestion, lake: Lake) -> DataPin:
+    """A source's commit and files.
+
+    Raises:
+        NotFound: for an unknown repository, ref or path.
+        UsageError: for a folder of mixed or unknown formats.
+    """
+    uri = parse(question.uri)
+    commit = lake.resolve(uri.repository, uri.ref)
+    found = list_files(uri, commit, lake)
+    formats = {question.format or format_of(uri.path if is_file(uri) else file.path) for file in found}
+    if len(formats) != 1 or None in formats:
+        names = ", ".join(sorted(str(name or "unknown") for name in formats))
+        raise UsageError(f"the files under {uri} are of {names} format", hint="write `format:`, or name one kind of file")
+    return DataPin(uri=str(uri), commit=commit, files=found, format=str(formats.pop()))
+
+
+def is_file(uri: LakeUri) -> bool:
+    """Whether a URI names one object rather than a folder."""
+    return bool(uri.path) and not uri.path.endswith("/")
+
+
+def list_files(uri: LakeUri, commit: str, lake: Lake) -> tuple[DataFile, ...]:
+    """The files at a commit: the one that ``uri`` names, or all below it, sorted by path."""
+    if is_file(uri):
+        try:
+            entry = lake.stat(uri.repository, commit, uri.path)
+        except NotFound as error:
+            raise path_not_found(uri, commit, lake) from error
+        return (DataFile(path=uri.path.rpartition("/")[2], digest=entry.digest, size=entry.size),)
+    entries = list(lake.list(uri.repository, commit, uri.path))
+    if not entries:
+        raise path_not_found(uri, commit, lake)
+    return tuple(
+        DataFile(path=entry.path.removeprefix(uri.path), digest=entry.digest, size=entry.size) for entry in entries
+    )
+
+
+def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
+    """The error for a path that is not in a commit, with the nearest that is."""
+    known = {entry.path for entry in lake.list(uri.repository, commit, "")}
+    known |= {path.rpartition("/")[0] + "/" for path in known if "/" in path}
+    what = "object" if is_file(uri) else "folder"
+    return NotFound(f"{what} in lakefs://{uri.repository}/{uri.ref}/:", uri.path, hint=suggestion(uri.path, known, most=5))
+
+
+def pin_model(name: str, ref: str, registry: Registry) -> ModelPin:
+    """What a baseline means now: an alias, version or run of this model, or of another (``other@alias``)."""
+    wanted = ModelRef.parse(ref if "@" in ref or ":" in ref else baseline_text(name, ref))
+    found = registry.find(wanted)
+    if found is None:
+        return ModelPin(known=registry.has_meant(wanted))
+    return ModelPin(version=found.version, digest=found.digest, known=True)
+
+
+def baseline_text(name: str, ref: str) -> str:
+    """A bare version number or alias of the spec's own model, written out."""
+    return f"{name}:{ref}" if ref.isdigit() else f"{name}@{ref}"
+
+
+def this_platform() -> Platform:
+    """The interpreter and machine that this process runs on."""
+    major, minor, _ = platform.python_version_tuple()
+    return Platform(
+        implementation=platform.python_implementation(),
+        python=f"{major}.{minor}",
+        system=platform.system(),
+        machine=platform.machine(),
+    )
+
+
+def git_state(root: Path) -> GitState:
+    """The project's commit, if git knows it. Without git, or outside a repository, nothing is known."""
+    commit = git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return GitState()
+    return GitState(commit=commit, dirty=bool(git(root, "status", "--porcelain", "--untracked-files=no")))
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What a git command prints, or ``None`` when it fails or there is no git."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(root), *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def schemas_in(spec_data: Mapping[str, Any]) -> dict[str, Any]:
+    """What each source of a spec says of its schema."""
+    return {name: source.schema_ for name, source in spec_data.items() if source.schema_ is not None}
+
+

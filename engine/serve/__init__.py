@@ -1,0 +1,1 @@
+"""Models that answer: the ONNX Runtime session, and the servers round it."""

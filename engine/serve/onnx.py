@@ -1,0 +1,342 @@
+"""An ONNX model in ONNX Runtime: what it takes, what it answers, and Arrow columns as its tensors.
+
+The only importer of onnxruntime. Datatypes have the names of the Open Inference Protocol V2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pyarrow as pa
+from onnxruntime.capi import onnxruntime_pybind11_state as vendor
+
+from engine.errors import DataUnreadable, NotFound, UsageError, suggestion
+
+AnyArray = np.ndarray[Any, np.dtype[Any]]
+
+# ONNX Runtime's exceptions have no common ancestor of their own; ValueError and RuntimeError come from its Python side.
+VENDOR_ERRORS: tuple[type[Exception], ...] = (
+    vendor.EPFail,
+    vendor.EngineError,
+    vendor.Fail,
+    vendor.InvalidArgument,
+    vendor.InvalidGraph,
+    vendor.InvalidProtobuf,
+    vendor.ModelLoaded,
+    vendor.NoModel,
+    vendor.NoSuchFile,
+    vendor.NotImplemented,
+    vendor.RuntimeException,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+DATATYPES: Mapping[str, str] = {
+    "tensor(bool)": "BOOL",
+    "tensor(double)": "FP64",
+    "tensor(float)": "FP32",
+    "tensor(float16)": "FP16",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(int8)": "INT8",
+    "tensor(string)": "BYTES",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(uint8)": "UINT8",
+}
+DTYPES: Mapping[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "INT8": np.int8,
+    "BYTES": np.object_,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "UINT8": np.uint8,
+}
+# A fixed size, so that the same table gives the same bits on every machine, and memory stays bounded.
+ROWS_PER_RUN = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """An input or output: its name, its V2 datatype, and its shape, in which -1 is any length."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.datatype} {list(self.shape)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """What a model says of n rows.
+
+    ``label`` (n,): the predicted class, or the value for regression. ``scores``, float64: (n,) the probability of
+    the second of two classes, (n, k) the probability of each of more, or (n,) the value for regression.
+    """
+
+    label: AnyArray
+    scores: AnyArray
+
+
+class Session:
+    """A loaded model. Several threads may ask it at once."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self.inputs: tuple[Tensor, ...] = tuple(described(node) for node in session.get_inputs())
+        self.outputs: tuple[Tensor, ...] = tuple(described(node) for node in session.get_outputs())
+        self._answers = [tensor.name for tensor in self.outputs]
+
+    def run(self, columns: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+        """Ask for every output.
+
+        Args:
+            columns: an array for each input, of its datatype (text: object arrays of ``str``) and shape.
+
+        Raises:
+            UsageError: naming the tensor, what was expected and what came.
+        """
+        try:
+            found = self._session.run(self._answers, columns)
+        except VENDOR_ERRORS as error:
+            raise self._explained(columns, error) from error
+        return dict(zip(self._answers, found, strict=True))
+
+    def columns(self, table: pa.Table) -> dict[str, AnyArray]:
+        """The columns that the model reads, each as an array of shape (rows, 1).
+
+        For float inputs null is NaN; for text null is the empty string.
+
+        Raises:
+            UsageError: for a column that is missing or has no such type.
+        """
+        return {tensor.name: tensor_of(column_of(table, tensor), tensor) for tensor in self.inputs}
+
+    def predict(self, table: pa.Table) -> Prediction:
+        """Predict every row of a table that has the feature columns.
+
+        Raises:
+            UsageError: for a column that is missing or has no such type.
+        """
+        columns = self.columns(table)
+        starts = range(0, max(table.num_rows, 1), ROWS_PER_RUN)
+        parts = [self.run({n: c[start : start + ROWS_PER_RUN] for n, c in columns.items()}) for start in starts]
+        return prediction({name: np.concatenate([part[name] for part in parts]) for name in self._answers})
+
+    def _explained(self, columns: Mapping[str, AnyArray], error: Exception) -> UsageError:
+        for fact, hint in mismatches(self.inputs, columns):
+            return UsageError(fact, hint=hint)
+        return UsageError(f"the model cannot answer: {first_line(error)}", hint="compare the request with the metadata")
+
+
+def open_session(model: bytes | Path, threads: int = 1) -> Session:
+    """Load an ONNX model for the CPU, with deterministic kernels.
+
+    Args:
+        threads: how many threads one request may use.
+
+    Raises:
+        NotFound: when there is no such file.
+        DataUnreadable: for bytes that are no ONNX model, for operators that ONNX Runtime does not have, for
+            weights outside the file, and for inputs or outputs that are not tensors.
+    """
+    data, place = (read(model), str(model)) if isinstance(model, Path) else (model, "")
+    try:
+        return Session(ort.InferenceSession(data, options(threads), providers=["CPUExecutionProvider"]))
+    except VENDOR_ERRORS as error:
+        fact = f"ONNX Runtime cannot load this model: {first_line(error)}"
+        hint = "export it again, with standard operators only and its weights inside the file"
+        raise DataUnreadable(fact, place=place, hint=hint) from error
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a model's file.
+
+    Raises:
+        NotFound: when there is none.
+    """
+    if not path.is_file():
+        raise NotFound("model file", path.name, place=str(path.parent))
+    return path.read_bytes()
+
+
+def options(threads: int) -> ort.SessionOptions:
+    """How a session computes: on ``threads`` threads, operator after operator, with the same result each time."""
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.use_deterministic_compute = True
+    chosen.log_severity_level = 4
+    return chosen
+
+
+def described(node: Any) -> Tensor:
+    """An input or output as ONNX Runtime has it.
+
+    Raises:
+        DataUnreadable: when it is no tensor.
+    """
+    if node.type not in DATATYPES:
+        hint = "export the model with tensors only (skl2onnx: zipmap off)"
+        raise DataUnreadable(f'"{node.name}" of the model is {node.type}', hint=hint)
+    shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
+    return Tensor(name=node.name, datatype=DATATYPES[node.type], shape=shape)
+
+
+def first_line(error: Exception) -> str:
+    """What ONNX Runtime says, without its numbers and name tags."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text.rpartition(" : ")[2][:300]
+
+
+# -- Arrow -> tensors --------------------------------------------------------------------------------------------
+
+
+def column_of(table: pa.Table, tensor: Tensor) -> pa.ChunkedArray:
+    """The column that an input reads, without a dictionary.
+
+    Raises:
+        UsageError: when the table has none, or two.
+    """
+    count = table.column_names.count(tensor.name)
+    if count != 1:
+        fact = f'column "{tensor.name}": expected one of {tensor.datatype}, received {count or "none"}'
+        raise UsageError(fact, hint=suggestion(tensor.name, table.column_names))
+    column = table.column(tensor.name)
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def tensor_of(column: pa.ChunkedArray, tensor: Tensor) -> AnyArray:
+    """A column as an array of shape (rows, 1) and the input's datatype.
+
+    Raises:
+        UsageError: when the column's type cannot become it, or it has nulls where the datatype has none.
+    """
+    if tensor.datatype in ("FP32", "FP64", "FP16") and is_number(column.type):
+        values = column.cast(pa.float64(), safe=False).to_numpy()
+        with np.errstate(over="ignore"):
+            return values.astype(DTYPES[tensor.datatype]).reshape(-1, 1)
+    if tensor.datatype == "BYTES" and is_text(column.type):
+        return column.cast(pa.string()).fill_null("").to_numpy().astype(object).reshape(-1, 1)
+    if tensor.datatype not in ("FP32", "FP64", "FP16", "BYTES") and is_whole(column.type):
+        return whole_tensor(column, tensor)
+    raise wrong_type(tensor, str(column.type))
+
+
+def whole_tensor(column: pa.ChunkedArray, tensor: Tensor) -> AnyArray:
+    """A column of integers or booleans as an array of shape (rows, 1).
+
+    Raises:
+        UsageError: when a value is null or does not fit.
+    """
+    if column.null_count:
+        raise wrong_type(tensor, f"{column.type} with {column.null_count:,} nulls")
+    try:
+        values = column.cast(pa.from_numpy_dtype(DTYPES[tensor.datatype])).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise wrong_type(tensor, f"{column.type} out of its range") from error
+    return values.reshape(-1, 1)
+
+
+def wrong_type(tensor: Tensor, received: str) -> UsageError:
+    """The error for a column that cannot become its tensor."""
+    return UsageError(
+        f'column "{tensor.name}": expected {tensor.datatype}, received {received}',
+        hint="give it the type that the model was trained with",
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds numbers, booleans among them."""
+    return is_whole(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
+
+
+def is_whole(kind: pa.DataType) -> bool:
+    """Whether a column holds integers or booleans."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds text."""
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(is_string or pa.types.is_null(kind))
+
+
+# -- what came instead -------------------------------------------------------------------------------------------
+
+
+def mismatches(inputs: tuple[Tensor, ...], columns: Mapping[str, AnyArray]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a request, as facts and hints, the missing first."""
+    known = {tensor.name: tensor for tensor in inputs}
+    for name, tensor in known.items():
+        if name not in columns:
+            yield f'tensor "{name}": expected {tensor}, received none', ""
+    for name in columns:
+        if name not in known:
+            yield f'the model has no input "{name}"', suggestion(name, known)
+    for name, tensor in known.items():
+        if name in columns and not fits(columns[name], tensor):
+            array = np.asarray(columns[name])
+            yield f'tensor "{name}": expected {tensor}, received {datatype_of(array)} {list(array.shape)}', ""
+    rows = {name: len(columns[name]) for name in known if name in columns and np.ndim(columns[name])}
+    for name, count in rows.items():
+        first = next(iter(rows))
+        if count != rows[first]:
+            yield f'tensor "{name}": expected {rows[first]} rows as "{first}" has, received {count}', ""
+
+
+def fits(array: AnyArray, tensor: Tensor) -> bool:
+    """Whether an array has the datatype and the shape of an input."""
+    shape = np.shape(array)
+    same_rank = len(shape) == len(tensor.shape)
+    lengths = all(want in (-1, have) for want, have in zip(tensor.shape, shape, strict=same_rank))
+    return same_rank and lengths and datatype_of(np.asarray(array)) == tensor.datatype
+
+
+def datatype_of(array: AnyArray) -> str:
+    """The V2 datatype of an array, else numpy's own name for it."""
+    if array.dtype.kind in "OUS":
+        return "BYTES"
+    return next((name for name, dtype in DTYPES.items() if array.dtype == dtype), str(array.dtype))
+
+
+# -- outputs -> predictions --------------------------------------------------------------------------------------
+
+
+def prediction(outputs: Mapping[str, AnyArray]) -> Prediction:
+    """Labels and scores from a model's outputs.
+
+    Known by their names (``label``, ``probabilities``, ``value``); else one output is a value, and of two the
+    first is the label and the second the scores.
+    """
+    names = list(outputs)
+    if "probabilities" in outputs or len(names) > 1:
+        scores = np.asarray(outputs.get("probabilities", outputs[names[-1]]), dtype=np.float64)
+        label = np.asarray(outputs.get("label", outputs[names[0]])).reshape(-1)
+        return Prediction(label=label, scores=positive(scores))
+    values = np.asarray(outputs.get("value", outputs[names[0]]), dtype=np.float64).reshape(-1)
+    return Prediction(label=values, scores=values)
+
+
+def positive(scores: AnyArray) -> AnyArray:
+    """Of two classes the second's column; all columns of more; one column as it is."""
+    if scores.ndim == 2 and scores.shape[1] <= 2:
+        return scores[:, -1]
+    return scores

@@ -1,0 +1,390 @@
+"""What must hold between the keys of a spec: ``CHECKS``, one rule a function. Pure.
+
+A check gets the typed spec and its surroundings and yields findings; it never raises and never stops at the first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from engine.errors import EngineError, NotFound, Problem, UsageError, suggestion
+from engine.lake.uri import parse as parse_uri
+from engine.plugins import Description, Kind
+from engine.spec.annotations import fits, options
+from engine.spec.model import Gate, KeyPath, SecretRef, Spec
+from engine.spec.parse import Composed, shown
+from engine.spec.surroundings import Surroundings
+from engine.spec.vocabulary import FORMATS, MEASUREMENTS, PRODUCTION, PROPERTIES, format_of
+
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A problem before it has a place: the key it is about and whether the key or the value is to be changed."""
+
+    rule: str
+    path: KeyPath
+    fact: str
+    hint: str = ""
+    severity: Literal["error", "warning"] = "error"
+    at: Literal["key", "value"] = "value"
+
+
+Check = Callable[[Spec, Surroundings], Iterator[Finding]]
+
+
+def check(spec: Spec, surroundings: Surroundings, composed: Composed) -> list[Problem]:
+    """Every finding of every check, with its place."""
+    return [
+        Problem(
+            rule=finding.rule,
+            fact=finding.fact,
+            hint=finding.hint,
+            severity=finding.severity,
+            place=composed.place(finding.path, finding.at),
+        )
+        for rule in CHECKS
+        for finding in rule(spec, surroundings)
+    ]
+
+
+# -- data ------------------------------------------------------------------------------------------------
+
+
+def uris_are_well_formed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A ``uri`` is lakefs://repository/ref/path."""
+    for name, source in spec.data.items():
+        try:
+            uri = parse_uri(source.uri)
+        except UsageError as error:
+            yield Finding(rule="uri", path=("data", name, "uri"), fact=error.fact, hint=error.hint)
+            continue
+        if source.format is None and not uri.path.endswith("/") and uri.path and format_of(uri.path) is None:
+            fact = f"the format of {shown(uri.path)} cannot be told from its name"
+            hint = f"end it in / for a folder, or write `format: {'|'.join(sorted(set(FORMATS.values())))}`"
+            yield Finding(rule="format-unknown", path=("data", name, "uri"), fact=fact, hint=hint)
+
+
+def sources_exist(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """Whatever names a source names one under ``data``."""
+    uses: list[tuple[KeyPath, str]] = [(("train", "data"), spec.train.data), (("evaluate", "data"), spec.evaluate.data)]
+    if spec.monitor:
+        uses.append((("monitor", "reference"), spec.monitor.reference))
+    for index, transform in enumerate(spec.transform):
+        uses += [(("transform", index, "data"), name) for name in transform.data]
+    for path, name in uses:
+        if name not in spec.data:
+            hint = suggestion(name, spec.data)
+            yield Finding(rule="data-unknown", path=path, fact=f"no data source {shown(name)}", hint=hint)
+
+
+def schemas_can_be_read(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A schema is a YAML mapping beside the spec, or inline."""
+    for name in spec.data:
+        schema = surroundings.schemas.get(name)
+        if schema is not None and schema.complaint:
+            hint = "schema paths are relative to the main spec file"
+            yield Finding(rule="schema", path=("data", name, "schema"), fact=schema.complaint, hint=hint)
+
+
+def every_source_is_used(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A source that nothing reads is pruned; that is worth a word."""
+    used = {spec.train.data, spec.evaluate.data, spec.monitor.reference if spec.monitor else spec.train.data}
+    for name in spec.data:
+        if name not in used:
+            fact = f"nothing reads the data source {shown(name)}"
+            yield Finding(rule="data-unused", path=("data", name), fact=fact, severity="warning", at="key")
+
+
+# -- columns ---------------------------------------------------------------------------------------------
+
+
+def features_are_given_once(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A model reads at least one column, and each once."""
+    if not spec.features.names:
+        hint = "list columns under features.numeric or features.categorical"
+        yield Finding(rule="features", path=("features",), fact="a model needs at least one feature", hint=hint, at="key")
+    for name, count in Counter(spec.features.names).items():
+        if count > 1:
+            path = last_mention(spec, name)
+            yield Finding(rule="features", path=path, fact=f"{shown(name)} is a feature twice", hint="remove one")
+
+
+def last_mention(spec: Spec, name: str) -> KeyPath:
+    """The key of the last place where ``name`` is a feature."""
+    found: KeyPath = ("features",)
+    for role, columns in (("numeric", spec.features.numeric), ("categorical", spec.features.categorical)):
+        for index, column in enumerate(columns):
+            if column == name:
+                found = ("features", role, index)
+    return found
+
+
+def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A model that reads its target has learned nothing."""
+    if spec.target in spec.features.names:
+        fact = f"the target {shown(spec.target)} is among the features"
+        yield Finding(rule="target-is-feature", path=last_mention(spec, spec.target), fact=fact, hint="remove it there")
+
+
+def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """Features, target and slices are in the schema of each source that needs them, or made by a transform."""
+    wanted: list[tuple[KeyPath, str]] = [
+        (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
+    ]
+    wanted += [(("features", "categorical", index), name) for index, name in enumerate(spec.features.categorical)]
+    wanted.append((("target",), spec.target))
+    slices: list[tuple[KeyPath, str]] = [
+        (("evaluate", "slices", index), name) for index, name in enumerate(spec.evaluate.slices)
+    ]
+    seen: set[KeyPath] = set()
+    for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *slices])):
+        known = columns_of(spec, source, surroundings)
+        for path, name in needed:
+            if known is not None and name not in known and path not in seen:
+                seen.add(path)
+                fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
+                yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, known_columns(spec, source, surroundings)))
+
+
+def known_columns(spec: Spec, source: str, surroundings: Surroundings) -> tuple[str, ...]:
+    """The columns that a source's schema lists."""
+    schema = surroundings.schemas.get(source)
+    return (schema.columns or ()) if schema else ()
+
+
+def columns_of(spec: Spec, source: str, surroundings: Surroundings) -> set[str] | None:
+    """Every name that could be a column of ``source`` after its transforms; ``None`` when that cannot be told.
+
+    SQL is not parsed here: each word of a query may be a column that it makes.
+    """
+    columns = known_columns(spec, source, surroundings)
+    if not columns:
+        return None
+    found = set(columns)
+    for transform in spec.transform:
+        if source not in transform.data:
+            continue
+        if transform.uses != "sql":
+            return None
+        found.update(WORD.findall(str(transform.with_.get("query", ""))))
+    return found
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+def names_are_unique(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """Transforms, gates and detectors have names of their own."""
+    lists: list[tuple[str, KeyPath, list[str]]] = [
+        ("transform", ("transform",), [item.name for item in spec.transform]),
+        ("gate", ("evaluate", "gates"), [gate.title for gate in spec.evaluate.gates]),
+    ]
+    if spec.monitor:
+        lists.append(("detector", ("monitor", "detectors"), [item.name for item in spec.monitor.detectors]))
+    for what, path, titles in lists:
+        for index, title in enumerate(titles):
+            if title in titles[:index]:
+                fact = f"two {what}s are called {shown(title)}"
+                hint = "give one of them another `name`" if what != "gate" else "give one a `name`, or remove it"
+                yield Finding(rule="name-taken", path=(*path, index), fact=fact, hint=hint)
+
+
+# -- plugins ---------------------------------------------------------------------------------------------
+
+
+def plugins_exist_and_fit(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """Each ``uses`` names a plugin, and each ``with`` has its parameters."""
+    for kind, path, uses, given in components(spec):
+        described = surroundings.plugins[kind, uses]
+        if isinstance(described, EngineError):
+            rule = "plugin-unknown" if isinstance(described, NotFound) else "plugin-source"
+            yield Finding(rule=rule, path=(*path, "uses"), fact=described.fact, hint=described.hint)
+        else:
+            yield from parameters_fit(described, (*path, "with"), given)
+
+
+def components(spec: Spec) -> Iterator[tuple[Kind, KeyPath, str, Mapping[str, Any]]]:
+    """Every component that a spec uses: kind, section, name, parameters."""
+    yield "trainer", ("train",), spec.train.uses, spec.train.with_
+    for index, transform in enumerate(spec.transform):
+        yield "transform", ("transform", index), transform.uses, transform.with_
+    for index, detector in enumerate(spec.monitor.detectors if spec.monitor else ()):
+        yield "detector", ("monitor", "detectors", index), detector.uses, detector.with_
+
+
+def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, Any]) -> Iterator[Finding]:
+    """The keys under ``with`` are the component's parameters, all that must be there are, and their types fit."""
+    known = {parameter.name: parameter for parameter in described.parameters}
+    owner = described.reference.name
+    for name, value in given.items():
+        if name not in known:
+            if not described.open_ended:
+                fact = f"{owner} has no parameter {shown(name)}"
+                yield Finding(rule="parameter-unknown", path=(*path, name), fact=fact, hint=suggestion(name, known), at="key")
+        elif not fits(known[name].annotation, value):
+            fact = f"{owner} takes {name}: {known[name].annotation}, got {shown(value)}"
+            hint = suggestion(str(value), options(known[name].annotation))
+            yield Finding(rule="parameter-type", path=(*path, name), fact=fact, hint=hint)
+    for parameter in described.parameters:
+        if parameter.required and parameter.name not in given:
+            fact = f"{owner} needs the parameter {shown(parameter.name)}"
+            hint = f"write `with: {{{parameter.name}: ...}}`"
+            yield Finding(rule="parameter-missing", path=path, fact=fact, hint=hint, at="key")
+
+
+# -- evaluation ------------------------------------------------------------------------------------------
+
+
+def metrics_are_known(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A metric is one of ours or a plugin's, and listed once."""
+    for index, metric in enumerate(spec.evaluate.metrics):
+        path: KeyPath = ("evaluate", "metrics", index)
+        if metric not in surroundings.metrics:
+            fact, hint = f"no metric {shown(metric)}", suggestion(metric, surroundings.metrics)
+            if metric in (*PROPERTIES, *MEASUREMENTS):
+                hint = f"{metric} is for gates: it needs no entry under metrics"
+            yield Finding(rule="metric-unknown", path=path, fact=fact, hint=hint)
+        elif metric in spec.evaluate.metrics[:index]:
+            yield Finding(rule="metric-twice", path=path, fact=f"{shown(metric)} is here twice", hint="remove one")
+
+
+def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A gate's metric is computed, and its slice is a slice."""
+    figures = {*spec.evaluate.metrics, *PROPERTIES, *MEASUREMENTS}
+    for index, gate in enumerate(spec.evaluate.gates):
+        path: KeyPath = ("evaluate", "gates", index)
+        if gate.metric not in figures:
+            known = gate.metric in surroundings.metrics
+            fact = f"nobody computes {shown(gate.metric)}" if known else f"no metric {shown(gate.metric)}"
+            hint = "add it to evaluate.metrics" if known else suggestion(gate.metric, {*surroundings.metrics, *figures})
+            yield Finding(rule="gate-metric", path=(*path, "metric"), fact=fact, hint=hint)
+        if gate.slice is not None and gate.slice not in spec.evaluate.slices:
+            fact = f"no slice {shown(gate.slice)}"
+            hint = suggestion(gate.slice, spec.evaluate.slices) or "add it to evaluate.slices"
+            yield Finding(rule="gate-slice", path=(*path, "slice"), fact=fact, hint=hint)
+
+
+def gates_have_one_kind_of_limit(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A gate has bounds, or a comparison with a baseline, and only what goes with it."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        path: KeyPath = ("evaluate", "gates", index)
+        for fact, hint in gate_faults(gate):
+            yield Finding(rule="gate-limit", path=path, fact=fact, hint=hint)
+
+
+def gate_faults(gate: Gate) -> Iterator[tuple[str, str]]:
+    """What is wrong with a gate in itself: fact and hint."""
+    bounds = [kind for kind in ("min", "max", "between") if getattr(gate, kind) is not None]
+    comparisons = [kind for kind in ("max_drop", "min_gain") if getattr(gate, kind) is not None]
+    if not bounds and not comparisons:
+        yield "this gate has no limit", "give it min, max, between, max_drop or min_gain"
+    if bounds and comparisons:
+        yield f"this gate mixes {bounds[0]} with {comparisons[0]}", "make two gates of it"
+    if len(comparisons) == 2:
+        yield "this gate has both max_drop and min_gain", "make two gates of it"
+    if "between" in bounds and len(bounds) > 1:
+        yield "this gate has both between and min or max", "keep one of them"
+    if comparisons and gate.baseline is None:
+        yield f"{comparisons[0]} compares with nothing", f"add `baseline: {PRODUCTION}`"
+    if gate.baseline is not None and not comparisons:
+        yield "a baseline needs max_drop or min_gain", "add `max_drop: 0.01`"
+    if gate.baseline is not None and not BASELINE.match(gate.baseline):
+        yield f"{shown(gate.baseline)} is not an alias, a version or a run", f"write `baseline: {PRODUCTION}`"
+    if comparisons and gate.metric in (*PROPERTIES, *MEASUREMENTS):
+        yield f"{gate.metric} cannot be compared with a baseline", "give it a `max`"
+    if gate.slice is not None and gate.metric in (*PROPERTIES, *MEASUREMENTS):
+        yield f"{gate.metric} has no slices", "remove `slice`"
+    if (gate.min is not None and gate.max is not None and gate.min > gate.max) or (
+        gate.between is not None and gate.between[0] > gate.between[1]
+    ):
+        yield "the lower limit is above the upper one: nothing can pass", "swap them"
+
+
+def gates_agree(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """No two gates on one figure exclude each other."""
+    floors: dict[tuple[str, str | None], tuple[int, float]] = {}
+    for index, gate in enumerate(spec.evaluate.gates):
+        low = gate.min if gate.min is not None else gate.between[0] if gate.between else None
+        key = (gate.metric, gate.slice)
+        if low is not None and low > floors.get(key, (0, float("-inf")))[1]:
+            floors[key] = (index, low)
+    for index, gate in enumerate(spec.evaluate.gates):
+        high = gate.max if gate.max is not None else gate.between[1] if gate.between else None
+        other, low = floors.get((gate.metric, gate.slice), (index, float("-inf")))
+        if high is not None and other != index and low > high:
+            fact = f"no {gate.metric} is at least {low:g} (evaluate.gates.{other}) and at most {high:g}"
+            yield Finding(rule="gates-contradict", path=("evaluate", "gates", index), fact=fact, hint="change one of them")
+
+
+# -- operation ---------------------------------------------------------------------------------------------
+
+
+def performance_metrics_are_computed(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """Live performance is watched on metrics that the test has as well, and against a limit."""
+    for index, item in enumerate(spec.monitor.performance if spec.monitor else ()):
+        path: KeyPath = ("monitor", "performance", index)
+        if item.metric not in spec.evaluate.metrics:
+            hint = suggestion(item.metric, spec.evaluate.metrics)
+            fact = f"{shown(item.metric)} is not among evaluate.metrics"
+            yield Finding(rule="performance-metric", path=(*path, "metric"), fact=fact, hint=hint)
+        if item.min is None and item.max is None:
+            yield Finding(rule="performance-limit", path=path, fact="this has no limit", hint="give it min or max")
+
+
+def detectors_read_features(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A detector that names columns names features."""
+    for index, detector in enumerate(spec.monitor.detectors if spec.monitor else ()):
+        named = detector.with_.get("features")
+        for name in named if isinstance(named, (list, tuple)) else ():
+            if name not in spec.features.names:
+                path: KeyPath = ("monitor", "detectors", index, "with", "features")
+                hint = suggestion(str(name), spec.features.names)
+                yield Finding(rule="detector-feature", path=path, fact=f"no feature {shown(name)}", hint=hint)
+
+
+def the_objective_is_computed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A sweep compares runs by a metric that they have."""
+    objective = spec.sweep.objective
+    if objective is not None and objective not in spec.evaluate.metrics:
+        hint = suggestion(objective, spec.evaluate.metrics)
+        fact = f"{shown(objective)} is not among evaluate.metrics"
+        yield Finding(rule="objective", path=("sweep", "objective"), fact=fact, hint=hint)
+
+
+def secrets_are_set(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A secret's variable is set where the spec is used; here that is only worth a word."""
+    webhook = spec.monitor.on_alert.webhook if spec.monitor else None
+    if isinstance(webhook, SecretRef) and not webhook.optional and webhook.env not in surroundings.variables:
+        path: KeyPath = ("monitor", "on_alert", "webhook")
+        fact = f"the environment variable {webhook.env} is not set"
+        yield Finding(rule="secret-unset", path=path, fact=fact, hint="set it where alerts are sent", severity="warning")
+
+
+CHECKS: tuple[Check, ...] = (
+    uris_are_well_formed,
+    sources_exist,
+    schemas_can_be_read,
+    every_source_is_used,
+    features_are_given_once,
+    the_target_is_no_feature,
+    columns_exist,
+    names_are_unique,
+    plugins_exist_and_fit,
+    metrics_are_known,
+    gates_judge_what_is_computed,
+    gates_have_one_kind_of_limit,
+    gates_agree,
+    performance_metrics_are_computed,
+    detectors_read_features,
+    the_objective_is_computed,
+    secrets_are_set,
+)
+"""All checks, in the order in which a person would read the spec."""
+

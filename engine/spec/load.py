@@ -1,0 +1,390 @@
+"""YAML files and overrides -> a typed spec. The only reader of spec files, and the only importer of Hydra.
+
+A file without a defaults list and without overrides *is* its own composition, so Hydra (0.3 s) is loaded only
+when there is something to compose.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from engine.errors import NotFound, Place, Problem, SpecInvalid, suggestion
+from engine.spec.checks import check
+from engine.spec.model import SECRET, KeyPath, Spec
+from engine.spec.parse import Composed, drop_nulls, parse
+from engine.spec.positions import Layer, Positions, in_order, scan
+from engine.spec.surroundings import survey
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+ROOT_MARKS = ("pyproject.toml", ".engine", ".git")
+INDEX = re.compile(r"\[(\d+)\]")
+OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
+ALLOWED_HYDRA = ("hydra/sweeper", "hydra.sweeper", "hydra.searchpath")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedSpec:
+    """A spec, the file it was typed as, the project round it, and where each key stands.
+
+    ``files`` are all the YAML files that it was composed from; ``warnings`` are problems that stop nothing.
+    """
+
+    spec: Spec
+    path: Path
+    shown: str
+    root: Path
+    overrides: tuple[str, ...] = ()
+    positions: Positions = Positions()
+    files: tuple[Path, ...] = ()
+    warnings: tuple[Problem, ...] = field(default=())
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), folder: Path | None = None) -> LoadedSpec:
+    """Read, compose and check a spec.
+
+    Args:
+        path: the spec as the user typed it, relative to ``folder`` (default: the working folder).
+        overrides: in Hydra's grammar.
+
+    Raises:
+        NotFound: when there is no such file.
+        SpecInvalid: with every problem at once.
+    """
+    shown = str(path)
+    main = find_spec(path, folder or Path.cwd())
+    composed = compose(main, shown, tuple(overrides))
+    if any(problem.severity == "error" for problem in composed.problems):
+        raise SpecInvalid(in_order(composed.problems))
+    root = project_root(main)
+    spec, problems = parse(composed)
+    if spec is not None:
+        surroundings = survey(spec, main.parent, root, os.environ)
+        problems += check(spec, surroundings, composed)
+    problems = in_order([*composed.problems, *problems])
+    if spec is None or any(problem.severity == "error" for problem in problems):
+        raise SpecInvalid(problems)
+    return LoadedSpec(
+        spec=spec,
+        path=main,
+        shown=shown,
+        root=root,
+        overrides=tuple(overrides),
+        positions=composed.positions,
+        files=composed.files,
+        warnings=tuple(problems),
+    )
+
+
+def find_spec(path: str | Path, folder: Path) -> Path:
+    """The spec's file, absolute.
+
+    Raises:
+        NotFound: when it is not there; the nearest spec is suggested.
+    """
+    given = folder / Path(path).expanduser()
+    if given.is_file():
+        return given.resolve()
+    if given.is_dir():
+        known = sorted(str(Path(path) / entry.name) for entry in given.glob("*.yaml"))
+        raise NotFound("spec: this is a folder,", str(path), hint=suggestion("", known))
+    around = given.parent if given.parent.is_dir() else folder
+    known = [os.path.relpath(entry, folder) for entry in sorted([*around.glob("*.y*ml"), *folder.glob("specs/*.y*ml")])]
+    raise NotFound("spec", str(path), known, hint="" if known else "`engine init` writes one to start from")
+
+
+def project_root(spec: Path) -> Path:
+    """The nearest ancestor that looks like a project: of the spec, else of the working folder, else the spec's."""
+    for start in (spec.parent, Path.cwd()):
+        for candidate in (start, *start.parents):
+            if any((candidate / mark).exists() for mark in ROOT_MARKS) and candidate != Path(candidate.anchor):
+                return candidate
+    return spec.parent
+
+
+# -- composing -----------------------------------------------------------------------------------------
+
+
+def compose(main: Path, shown: str, overrides: tuple[str, ...]) -> Composed:
+    """The values of a spec after defaults lists, overrides and interpolations, with their positions."""
+    try:
+        text = main.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        fact = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        return failure(Problem(rule="yaml-syntax", fact=fact, place=Place(file=shown), hint="a spec is UTF-8 text"))
+    seen = scan(text, shown)
+    if seen.problems:
+        return Composed(problems=seen.problems)
+    layer = Layer(name=shown, spots=seen.spots)
+    if not overrides and not needs_hydra(text, seen.spots):
+        return finish(raw_values(text), Positions(layers=(layer,)), (main,))
+    return compose_with_hydra(main, layer, overrides)
+
+
+def needs_hydra(text: str, spots: Mapping[KeyPath, object]) -> bool:
+    """Whether a file says anything that only Hydra understands."""
+    return ("defaults",) in spots or ("hydra",) in spots or "@package" in text
+
+
+def raw_values(text: str) -> Any:
+    """The file's values with interpolations in place."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.create(text)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        return Problem(rule="yaml-syntax", fact=first_line(error), place=Place(), hint="check the quotes and braces")
+
+
+def finish(config: Any, positions: Positions, files: tuple[Path, ...]) -> Composed:
+    """Drop null list items, resolve interpolations with the environment hidden, and give plain values."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(config, Problem):
+        return failure(Problem(rule=config.rule, fact=config.fact, hint=config.hint, place=positions.place(())))
+    try:
+        with hidden_environment():
+            values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except (OmegaConfBaseException, RecursionError) as error:
+        return failure(interpolation_problem(error, positions))
+    assert isinstance(values, dict)
+    values.pop("hydra", None)
+    values.pop("defaults", None)
+    kept, origin = drop_nulls(values)
+    return Composed(values=kept, origin=origin, positions=positions, files=files)
+
+
+def failure(problem: Problem) -> Composed:
+    """A composition that ended with one problem."""
+    return Composed(problems=(problem,))
+
+
+def interpolation_problem(error: Exception, positions: Positions) -> Problem:
+    """OmegaConf's complaint about an interpolation, at the key that holds it."""
+    key = str(getattr(error, "full_key", "") or "")
+    path: KeyPath = tuple(int(part) if part.isdigit() else part for part in INDEX.sub(r".\1", key).split(".") if part)
+    if isinstance(error, RecursionError) or "ecursive" in str(error):
+        fact = "the interpolations go round in a circle"
+    else:
+        fact = first_line(error)
+    hint = "an interpolation names another key of the spec, ${train.data}, or a variable, ${oc.env:NAME}"
+    return Problem(rule="interpolation", fact=fact, hint=hint, place=positions.place(path))
+
+
+@contextmanager
+def hidden_environment() -> Iterator[None]:
+    """While inside, ``${oc.env:NAME,default}`` gives an opaque reference instead of a secret's value."""
+    from omegaconf import OmegaConf
+    from omegaconf.basecontainer import BaseContainer
+
+    before = BaseContainer._resolvers.get("oc.env")
+
+    def opaque(name: str, *default: object) -> str:
+        fallback = "" if default in ((), (None,)) else str(default[0])
+        return f"{SECRET}{name}\ue001{'optional' if default else 'required'}\ue001{fallback}\ue001"
+
+    OmegaConf.register_new_resolver("oc.env", opaque, replace=True)
+    try:
+        yield
+    finally:
+        if before is not None:
+            BaseContainer._resolvers["oc.env"] = before
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, which is the one that helps."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+# -- Hydra ------------------------------------------------------------------------------------------------
+
+
+def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> Composed:
+    """Compose with Hydra: defaults lists, config groups and overrides."""
+    from hydra import compose as hydra_compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    problems = [problem for text in overrides for problem in override_problems(text)]
+    if problems:
+        return Composed(problems=tuple(problems))
+    typed = [hydra_override(text, main.parent) for text in overrides]
+    # Hydra raises TypeError, AssertionError and others for some malformed input; this is its one door.
+    foreign = (HydraException, OmegaConfBaseException, TypeError, ValueError, AssertionError, LookupError, AttributeError)
+    try:
+        with opened(main.parent):
+            loader = GlobalHydra.instance().config_loader()
+            defaults = loader.compute_defaults_list(main.name, typed, RunMode.RUN).defaults
+            layers, files, found = group_layers(defaults, main, layer)
+            if found:
+                return Composed(problems=tuple(found))
+            config = hydra_compose(main.name, overrides=typed)
+    except foreign as error:
+        return failure(hydra_problem(error, layer, overrides))
+    layers += [override_layer(text) for text in overrides]
+    return finish(config, Positions(layers=tuple(layers)), (main, *files))
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[None]:
+    """Hydra, initialised on a folder, and put back as it was afterwards."""
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        yield
+
+
+def hydra_override(text: str, folder: Path) -> str:
+    """An override as Hydra takes it: list items as ``a.0.b``, and known keys settable without ``+``.
+
+    Whether a key exists is for the spec's own check to say, with the nearest name: so a plain override of a
+    value is passed on as ``++``. An override that names a config group is left alone.
+    """
+    sign, key, rest = split_override(text)
+    key = INDEX.sub(r".\1", key)
+    is_group = "@" in key or "/" in key or (folder / key).is_dir()
+    if not sign and rest and not is_group and not key.startswith("hydra"):
+        sign = "++"
+    return f"{sign}{key}{rest}"
+
+
+def split_override(text: str) -> tuple[str, str, str]:
+    """``++a.b=1`` as ``("++", "a.b", "=1")``."""
+    found = OVERRIDE.match(text)
+    assert found is not None
+    return found[1] or "", found[2].strip(), found[3] or ""
+
+
+def override_place(text: str) -> str:
+    """How messages name an override."""
+    return f"override {text}"
+
+
+def override_problems(text: str) -> Iterator[Problem]:
+    """What can be said against an override before Hydra sees it."""
+    sign, key, rest = split_override(text)
+    place = Place(file=override_place(text))
+    if not key or (not rest and sign != "~"):
+        hint = "write key=value, +key=value or ~key"
+        yield Problem(rule="override", fact="not an override", hint=hint, place=place)
+        return
+    if key.startswith("hydra") and not key.startswith(ALLOWED_HYDRA):
+        hint = "only hydra/sweeper, hydra.sweeper.* and hydra.searchpath may be set"
+        yield Problem(rule="spec-is-data", fact=f"`{key}` is not allowed in a spec", hint=hint, place=place)
+    if "_target_" in text:
+        hint = "name a plugin with `uses=`; a spec is data, not code"
+        yield Problem(rule="spec-is-data", fact="`_target_` is not allowed in a spec", hint=hint, place=place)
+    if sign == "~" and INDEX.sub(r".\1", key).rpartition(".")[2].isdigit():
+        hint = f"set it to null: {INDEX.sub(r'.1', key)}=null"
+        yield Problem(rule="override", fact="a list item cannot be deleted with ~", hint=hint, place=place)
+    for resolver in ("${now:", "${hydra:"):
+        if resolver in text:
+            fact = f"`{resolver}...}}` changes from run to run"
+            yield Problem(rule="interpolation-unstable", fact=fact, hint="write the value itself", place=place)
+
+
+def override_layer(text: str) -> Layer:
+    """An override as a layer of positions: its key and all below it lie in the override."""
+    from engine.spec.positions import Spot
+
+    _, key, _ = split_override(text)
+    path = tuple(int(part) if part.isdigit() else part for part in INDEX.sub(r".\1", key).split("."))
+    here = Spot(key=(0, 0), value=(0, 0))
+    return Layer(name=override_place(text), spots={path: here})
+
+
+def group_layers(
+    defaults: Sequence[Any], main: Path, own: Layer
+) -> tuple[list[Layer], list[Path], list[Problem]]:
+    """The files of a defaults list as layers, in the order in which they win, and what is wrong with them."""
+    layers: list[Layer] = []
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for default in defaults:
+        config, package = default.config_path, default.package or ""
+        if config is None or config.startswith("hydra/"):
+            continue
+        if default.primary:
+            layers.append(own)
+            continue
+        path = main.parent / f"{config}.yaml"
+        if not path.is_file():
+            continue
+        shown = str(Path(own.name).parent / f"{config}.yaml")
+        seen = scan(path.read_text(encoding="utf-8-sig"), shown)
+        prefix = tuple(package.split(".")) if package else ()
+        layers.append(Layer(name=shown, prefix=prefix, spots=seen.spots))
+        files.append(path)
+        problems += [problem for problem in seen.problems if problem.rule != "yaml-empty"]
+    return layers, files, problems
+
+
+def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...]) -> Problem:
+    """Hydra's complaint as a problem with the place that it is about."""
+    message = str(error)
+    about = next((text for text in overrides if text.lstrip("+~") in message), None)
+    available = re.search(r"Available options in '([^']*)':\n((?:\t.*\n?)+)", message)
+    missing = re.search(r"Could not find '([^']*)'", message)
+    if missing and available:
+        name = missing[1].rpartition("/")[2]
+        options = [option.strip() for option in available[2].splitlines()]
+        fact, hint = f'config group "{available[1]}" has no option "{name}"', suggestion(name, options)
+        about = about or next((text for text in overrides if text.endswith(f"={name}")), None)
+    elif missing:
+        fact, hint = f'no config "{missing[1]}"', "groups are folders beside the spec: data/, train/, ..."
+    elif "out of range" in message:
+        fact, hint = "there is no such list item", "list items are counted from 0"
+    else:
+        fact, hint = first_line(error), "see the override grammar of Hydra: key=value, +key=value, ~key"
+    if about is None and len(overrides) == 1 and not missing:
+        about = overrides[0]
+    if about is not None:
+        return Problem(rule="override", fact=fact, hint=hint, place=Place(file=override_place(about)))
+    spot = layer.spots.get(("defaults",))
+    line, column = spot.key if spot else (1, 1)
+    place = Place(file=layer.name, line=line, column=column, key="defaults")
+    return Problem(rule="composition", fact=fact, hint=hint, place=place)
+
+
+# -- sweeps --------------------------------------------------------------------------------------------------
+
+
+def expand_sweep(path: str | Path, overrides: Sequence[str], folder: Path | None = None) -> list[tuple[str, ...]]:
+    """The overrides of each run of a multirun, by Hydra's own basic sweeper, in its order.
+
+    Raises:
+        NotFound: when there is no such spec.
+        SpecInvalid: when an override does not parse.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    main = find_spec(path, folder or Path.cwd())
+    problems = [problem for text in overrides for problem in override_problems(text)]
+    if problems:
+        raise SpecInvalid(problems)
+    typed = [hydra_override(text, main.parent) for text in overrides]
+    try:
+        with opened(main.parent):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            parsed: list[Override] = parser.parse_overrides(typed)
+            batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise SpecInvalid([hydra_problem(error, Layer(name=str(path)), tuple(overrides))]) from error
+    return [tuple(run) for batch in batches for run in batch]

@@ -1,0 +1,242 @@
+"""Plain values -> the typed spec, or every reason why not. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from engine.errors import Place, Problem, suggestion
+from engine.spec.model import SECRET, KeyPath, SecretRef, Spec, dotted
+from engine.spec.positions import Positions
+
+WORDS: Mapping[str, str] = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "mapping_type": "a mapping",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+UNION_MEMBERS = frozenset({"str", "int", "SecretRef"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composed:
+    """Values after composing. ``origin`` maps a key to the key it had before null list items were dropped."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[KeyPath, KeyPath] = field(default_factory=dict)
+    positions: Positions = Positions()
+    files: tuple[Path, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def place(self, path: KeyPath, at: str = "value") -> Place:
+        """Where a person changes the key ``path``."""
+        place = self.positions.place(self.origin.get(path, path), at)
+        return Place(file=place.file, line=place.line, column=place.column, key=dotted(path))
+
+
+def drop_nulls(values: Any) -> tuple[Any, dict[KeyPath, KeyPath]]:
+    """``values`` without the null items of its lists, and where each key that moved came from."""
+    origin: dict[KeyPath, KeyPath] = {}
+
+    def visit(value: Any, new: KeyPath, old: KeyPath) -> Any:
+        if new != old:
+            origin[new] = old
+        if isinstance(value, dict):
+            return {key: visit(item, (*new, key), (*old, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            kept = [(index, item) for index, item in enumerate(value) if item is not None]
+            return [visit(item, (*new, at), (*old, index)) for at, (index, item) in enumerate(kept)]
+        return value
+
+    return visit(values, (), ()), origin
+
+
+def parse(composed: Composed) -> tuple[Spec | None, list[Problem]]:
+    """The spec, or ``None`` and the problems that kept it from being one."""
+    try:
+        spec = Spec.model_validate(composed.values)
+    except ValidationError as error:
+        details = [detail for detail in error.errors(include_url=False) if is_own(detail)]
+        return None, [problem_of(detail, composed) for detail in merge_unions(details)]
+    problems = list(misplaced_secrets(composed))
+    return (None if problems else spec), problems
+
+
+def is_own(detail: ErrorDetails) -> bool:
+    """Whether a detail stands for itself (a union reports each of its members; one of them is enough)."""
+    return not (detail["loc"] and detail["loc"][-1] == "SecretRef")
+
+
+def merge_unions(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """One detail for each place: a union of types gives one for each member that did not fit."""
+    seen: set[KeyPath] = set()
+    for detail in details:
+        path = key_path(detail)
+        if path not in seen:
+            seen.add(path)
+            yield detail
+
+
+def key_path(detail: ErrorDetails) -> KeyPath:
+    """The key that a detail is about, without pydantic's names of union members."""
+    return tuple(part for part in detail["loc"] if part not in UNION_MEMBERS and "[" not in str(part))
+
+
+def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
+    """One of pydantic's findings as a problem: place, fact, hint."""
+    path = key_path(detail)
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        hint = suggestion(str(path[-1]), known_keys(path[:-1]))
+        owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
+        return Problem(
+            rule="key-unknown", fact=f'unknown key "{path[-1]}"{owner}', hint=hint, place=composed.place(path, "key")
+        )
+    if kind == "missing":
+        place = composed.place(path[:-1], "key")
+        place = Place(file=place.file, line=place.line, column=place.column, key=dotted(path))
+        return Problem(rule="key-missing", fact=f'the key "{path[-1]}" is missing', hint=example(path), place=place)
+    secret = isinstance(detail["input"], str) and SECRET in detail["input"]
+    if secret:
+        return secret_problem(path, composed)
+    return Problem(rule="value", fact=fact_of(detail), hint=hint_of(detail), place=composed.place(path))
+
+
+def fact_of(detail: ErrorDetails) -> str:
+    """What is wrong with a value, with the value."""
+    kind, given = detail["type"], shown(detail["input"])
+    if kind in WORDS:
+        return f"expected {WORDS[kind]}, got {given}"
+    if kind == "literal_error":
+        return f"{given} is not one of {detail['ctx']['expected']}"
+    if kind == "value_error":
+        return f"{detail['ctx']['error']}, got {given}"
+    if kind == "string_pattern_mismatch":
+        return f"{given} does not match {detail['ctx']['pattern']}"
+    if kind == "too_short":
+        return "this is empty"
+    message = detail["msg"].replace("Input should be", "expected a value").replace("value a", "a")
+    return f"{message}, got {given}"
+
+
+def hint_of(detail: ErrorDetails) -> str:
+    """The nearest admissible value, where there is a list of them."""
+    if detail["type"] == "literal_error":
+        options = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        return suggestion(str(detail["input"]), options)
+    if detail["type"] == "string_pattern_mismatch":
+        return "use small letters, digits and hyphens" if "a-z0-9-" in str(detail["ctx"]["pattern"]) else ""
+    if detail["type"] == "too_short":
+        return "give at least one"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value as messages print it: short, in quotes when it is text."""
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) < 60 else f'"{value[:57]}..."'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return str(value)
+
+
+def known_keys(path: KeyPath) -> list[str]:
+    """The keys that the section at ``path`` may have."""
+    section = section_at(path)
+    if section is None:
+        return []
+    return [info.alias or name for name, info in section.model_fields.items()]
+
+
+def section_at(path: KeyPath) -> type[BaseModel] | None:
+    """The model class of the section at ``path``."""
+    section: type[BaseModel] = Spec
+    for part in path:
+        if isinstance(part, int):
+            continue
+        info = next((i for name, i in section.model_fields.items() if part in (name, i.alias)), None)
+        if info is None:
+            continue  # the name of a data source
+        inner = next(iter(model_classes(info.annotation)), None)
+        if inner is None:
+            return None
+        section = inner
+    return section
+
+
+def model_classes(annotation: object) -> Iterator[type[BaseModel]]:
+    """The model classes that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not SecretRef:
+        yield annotation
+    for argument in get_args(annotation):
+        yield from model_classes(argument)
+
+
+EXAMPLES: Mapping[str, str] = {
+    "name": "name: late-arrivals",
+    "data": "data: {train: {uri: lakefs://repo/main/train.parquet}}",
+    "uri": "uri: lakefs://repo/main/path.parquet",
+    "features": "features: {numeric: [a, b], categorical: [c]}",
+    "target": "target: COLUMN",
+    "train": "train: {uses: sklearn, data: train, with: {...}}",
+    "evaluate": "evaluate: {data: test, metrics: [roc_auc]}",
+    "uses": "uses: PLUGIN",
+    "metric": "metric: roc_auc",
+    "metrics": "metrics: [roc_auc]",
+}
+
+
+def example(path: KeyPath) -> str:
+    """A line to copy for a missing key."""
+    found = EXAMPLES.get(str(path[-1]))
+    return f"write `{found}`" if found else ""
+
+
+def misplaced_secrets(composed: Composed) -> Iterator[Problem]:
+    """Every place outside the secret fields that an environment variable would flow into."""
+    for path, value in leaves(composed.values, ()):
+        if isinstance(value, str) and SECRET in value and path[-1:] != ("webhook",):
+            yield secret_problem(path, composed)
+        elif isinstance(value, str) and SECRET in value and not value.startswith(SECRET):
+            yield secret_problem(path, composed)
+
+
+def secret_problem(path: KeyPath, composed: Composed) -> Problem:
+    """An environment variable where it would become part of the run."""
+    return Problem(
+        rule="secret-misplaced",
+        fact="an environment variable may stand only for a whole secret (a webhook or a key)",
+        hint="write the value, or pass it as an override",
+        place=composed.place(path),
+    )
+
+
+def leaves(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Every scalar with its key."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from leaves(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from leaves(item, (*path, index))
+    else:
+        yield path, value

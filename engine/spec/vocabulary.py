@@ -1,0 +1,70 @@
+"""The names that a spec may use and that Engine itself knows: metrics and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["binary", "multiclass", "regression"]
+CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricInfo:
+    """Which tasks a metric is for and whether more of it is better."""
+
+    tasks: tuple[Task, ...]
+    greater_is_better: bool = True
+
+
+METRICS: Mapping[str, MetricInfo] = {
+    "accuracy": MetricInfo(tasks=CLASSIFICATION),
+    "average_precision": MetricInfo(tasks=("binary",)),
+    "balanced_accuracy": MetricInfo(tasks=CLASSIFICATION),
+    "brier": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "f1": MetricInfo(tasks=CLASSIFICATION),
+    "log_loss": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
+    "precision": MetricInfo(tasks=CLASSIFICATION),
+    "recall": MetricInfo(tasks=CLASSIFICATION),
+    "roc_auc": MetricInfo(tasks=CLASSIFICATION),
+    "mae": MetricInfo(tasks=("regression",), greater_is_better=False),
+    "mape": MetricInfo(tasks=("regression",), greater_is_better=False),
+    "mse": MetricInfo(tasks=("regression",), greater_is_better=False),
+    "r2": MetricInfo(tasks=("regression",)),
+    "rmse": MetricInfo(tasks=("regression",), greater_is_better=False),
+}
+"""Metrics of predictions, computed on the ONNX model's answers."""
+
+PROPERTIES: tuple[str, ...] = ("model_mb", "onnx_parity")
+"""Figures of the model itself that a gate may limit; the same on every machine."""
+
+MEASUREMENTS: tuple[str, ...] = ("latency_p50_ms", "latency_p99_ms")
+"""Figures that depend on the machine and the moment; byproducts of a run, never part of its identity."""
+
+FORMATS: Mapping[str, str] = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+"""File name endings and the data formats that they mean."""
+
+PRODUCTION = "production"
+
+
+def format_of(path: str) -> str | None:
+    """The data format that the ending of ``path`` means, if any."""
+    lowered = path.lower()
+    return next((name for ending, name in FORMATS.items() if lowered.endswith(ending)), None)
+
+
+def limits_are_upper(metric: str) -> bool:
+    """Whether less of ``metric`` is better."""
+    info = METRICS.get(metric)
+    return not info.greater_is_better if info else metric in (*PROPERTIES, *MEASUREMENTS)

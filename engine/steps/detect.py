@@ -1,0 +1,43 @@
+"""Reference table -> a fitted drift detector, stored as parameters and a table, never as code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from engine.digest import plain
+from engine.plugins import Detector, PluginFailed, find, load
+from engine.steps.columns import features_of, require_rows
+from engine.steps.context import Context
+from engine.steps.model import Inputs, Outputs
+
+
+def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
+    """Fit the detector that ``uses`` names.
+
+    Raises:
+        PluginFailed: for what the detector does not accept.
+    """
+    table = context.table(inputs["table"])
+    require_rows(table, "the reference data", "monitor.reference")
+    features = features_of(table, params["features"])
+    detector = made(params["uses"], params["with"])
+    fitted = detector.fit(table.select([feature.name for feature in features]), features, params["seed"])
+    state, reference = fitted.state()
+    context.log(f"{params['uses']}: reference of {reference.num_rows:,} rows, {len(reference.column_names)} features")
+    return Outputs(
+        artifacts={
+            "detector": context.put_json({"uses": params["uses"], "with": dict(params["with"]), "state": plain(state)}),
+            "reference": context.put_table(reference),
+        }
+    )
+
+
+def made(uses: str, given: Mapping[str, Any]) -> Detector:
+    """The detector with its parameters."""
+    component = load(find("detector", uses))
+    if not inspect.isclass(component):
+        raise PluginFailed(f"{uses} is not a class", hint="a detector is a class with fit() and restore()", key="uses")
+    detector: Detector = component(**given)
+    return detector

@@ -1,0 +1,64 @@
+"""Native model -> ONNX, and the signature that it is served by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.plugins import Model, PluginFailed, TrainingTask
+from engine.serve.onnx import open_session
+from engine.steps.context import Context
+from engine.steps.model import Inputs, Outputs
+from engine.steps.onnx_graph import canonical, check
+
+
+def run(inputs: Inputs, _: Mapping[str, Any], context: Context) -> Outputs:
+    """Convert, put the graph in its canonical order, check it, and describe its inputs and outputs.
+
+    Raises:
+        PluginFailed: when the model has no ONNX form, or one that does not read the features.
+    """
+    model: Model
+    task: TrainingTask
+    model, task = context.private(inputs["native"])
+    data = canonical(model.to_onnx())
+    check(data)
+    session = open_session(data)
+    names = [tensor.name for tensor in session.inputs]
+    unknown = sorted(set(names) - set(task.names))
+    if unknown:
+        raise PluginFailed(f"the ONNX model reads {unknown[0]!r}, which is no feature", hint="name its inputs as the features")
+    return Outputs(
+        artifacts={
+            "model": context.put_bytes(data, "onnx"),
+            "signature": context.put_json(signature(model, task, names)),
+        }
+    )
+
+
+def signature(model: Model, task: TrainingTask, names: list[str]) -> dict[str, object]:
+    """How the model is asked and what it answers: the features in the order of the spec, and the classes."""
+    classes = model.classes
+    return {
+        "task": task_of(classes),
+        "target": task.target,
+        "classes": None if classes is None else [plain_class(item) for item in classes],
+        "inputs": [
+            {"name": feature.name, "role": feature.role, "datatype": feature.datatype, "shape": [-1, 1]}
+            for feature in task.features
+            if feature.name in names
+        ],
+    }
+
+
+def task_of(classes: tuple[object, ...] | None) -> str:
+    """What kind of prediction it is."""
+    if classes is None:
+        return "regression"
+    return "binary" if len(classes) == 2 else "multiclass"
+
+
+def plain_class(value: object) -> str | int | bool:
+    """A class label as JSON has it."""
+    item = value.item() if hasattr(value, "item") else value
+    return item if isinstance(item, (bool, int)) else str(item)

@@ -1,0 +1,99 @@
+"""Objects of the lake -> one Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet
+
+from engine.errors import DataUnreadable
+from engine.steps.context import Context
+from engine.steps.model import Inputs, Outputs
+
+
+def run(_: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
+    """Read every file of a source, in the order of their paths, as one table.
+
+    Raises:
+        DigestMismatch: when an object is not what was pinned.
+        DataUnreadable: when a file is not of its format, or its columns do not fit the others'.
+    """
+    read = READERS[params["format"]]
+    tables = []
+    for path, digest in params["files"]:
+        tables.append(readable(read, context.store.check(digest), path))
+        context.log(f"{path}: {tables[-1].num_rows:,} rows")
+    return Outputs(artifacts={"table": context.put_table(concatenated(tables, [path for path, _ in params["files"]]))})
+
+
+def readable(read: Callable[[Path], pa.Table], file: Path, path: str) -> pa.Table:
+    """One file as a table."""
+    try:
+        return normal(read(file))
+    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+        hint = "write the format that it has as `format:`, or mend the file"
+        raise DataUnreadable(f"cannot be read: {str(error).splitlines()[0]}", place=path, hint=hint) from error
+
+
+def concatenated(tables: list[pa.Table], paths: list[str]) -> pa.Table:
+    """The rows of all tables; numbers are widened, absent columns are null."""
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        fact = f"the columns of {paths[0]} ... {paths[-1]} do not fit together: {str(error).splitlines()[0]}"
+        raise DataUnreadable(fact, hint="give the files the same columns and types") from error
+
+
+def normal(table: pa.Table) -> pa.Table:
+    """The table with plain strings: no dictionaries, no large or view types."""
+    fields = [pa.field(field.name, normal_type(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def normal_type(kind: pa.DataType) -> pa.DataType:
+    """The plain type for a column."""
+    if pa.types.is_dictionary(kind):
+        return normal_type(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return kind
+
+
+def read_csv(file: Path) -> pa.Table:
+    """CSV with a header; types are inferred on one thread, so that they are the same each time."""
+    return pyarrow.csv.read_csv(file, read_options=pyarrow.csv.ReadOptions(use_threads=False))
+
+
+def read_parquet(file: Path) -> pa.Table:
+    """Parquet."""
+    return pyarrow.parquet.read_table(file, use_threads=False)
+
+
+def read_arrow(file: Path) -> pa.Table:
+    """Arrow IPC, as a file or as a stream."""
+    with pa.memory_map(str(file)) as source:
+        try:
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            return pa.ipc.open_stream(source).read_all()
+
+
+def read_jsonl(file: Path) -> pa.Table:
+    """JSON, an object a line."""
+    return pyarrow.json.read_json(file, read_options=pyarrow.json.ReadOptions(use_threads=False))
+
+
+READERS: Mapping[str, Callable[[Path], pa.Table]] = {
+    "csv": read_csv,
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "jsonl": read_jsonl,
+}

@@ -1,0 +1,50 @@
+"""Table -> native model, by a trainer plugin."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from engine.plugins import PluginFailed, Trainer, TrainingTask, find, load
+from engine.steps.columns import features_of, require_column, require_rows
+from engine.steps.context import Context
+from engine.steps.model import Inputs, Outputs
+
+
+def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
+    """Fit the trainer that ``uses`` names on the features and the target.
+
+    Raises:
+        StepFailed: for an empty table or a missing column.
+        PluginFailed: for what the trainer does not accept.
+    """
+    table = context.table(inputs["table"])
+    require_rows(table, "the training data", "data")
+    require_column(table, params["target"], "target")
+    task = TrainingTask(
+        features=features_of(table, params["features"]),
+        target=params["target"],
+        seed=params["seed"],
+        cpus=context.cpus,
+    )
+    trainer = made(params["uses"], params["with"])
+    context.log(f"{params['uses']}: {table.num_rows:,} rows, {len(task.features)} features")
+    model = trainer.fit(table, task)
+    lacking = [method for method in ("scores", "to_onnx", "classes") if not hasattr(model, method)]
+    if lacking:
+        raise PluginFailed(
+            f"{params['uses']} fitted a {type(model).__name__} without `{lacking[0]}`",
+            hint="see the protocol `Model` in engine/plugins.py",
+            key="uses",
+        )
+    return Outputs(artifacts={"native": context.put_private((model, task))})
+
+
+def made(uses: str, given: Mapping[str, Any]) -> Trainer:
+    """The trainer with its parameters."""
+    component = load(find("trainer", uses))
+    if not inspect.isclass(component):
+        raise PluginFailed(f"{uses} is not a class", hint="a trainer is a class with a method fit()", key="uses")
+    trainer: Trainer = component(**given)
+    return trainer

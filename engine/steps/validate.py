@@ -1,0 +1,151 @@
+"""A table against its pandera schema. The only importer of pandera.
+
+Integers that may be null are checked as integers, not as the floats that pandas would make of them, so a schema
+says ``dtype: int64, nullable: true`` and means it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pandera.errors
+import pyarrow as pa
+from pandera.io.pandas_io import deserialize_schema
+
+from engine.errors import SchemaViolated, StepFailed
+from engine.steps.context import Context
+from engine.steps.model import Artifact, Inputs, Outputs
+
+INTEGERS = {"int8": "Int8", "int16": "Int16", "int32": "Int32", "int64": "Int64", "int": "Int64"}
+SHOWN_ROWS = 10
+COLUMNS = ("column", "check", "failure_case", "row")
+
+
+class Violations(SchemaViolated):
+    """Every failure case of a table: the worst as text, all of them as an artifact."""
+
+    def __init__(self, fact: str, details: str, failures: Artifact) -> None:
+        self.failures = failures
+        super().__init__(fact, details=details, hint="mend the data, or the schema if it is wrong", key="")
+
+
+def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
+    """Check every column and every row; coerce where the schema says so.
+
+    Raises:
+        StepFailed: when the schema itself is wrong.
+        Violations: with all failure cases, when the data breaks it.
+    """
+    table = context.table(inputs["table"])
+    schema = schema_of(params["schema"])
+    try:
+        checked = schema.validate(frame(table, params["schema"]), lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        raise violations(error.failure_cases, table.num_rows, context) from error
+    except pandera.errors.SchemaError as error:
+        raise SchemaViolated(str(error).splitlines()[0], hint="mend the data or the schema") from error
+    kept = pa.Table.from_pandas(checked, preserve_index=False) if coerces(params["schema"]) else table
+    context.log(f"{table.num_rows:,} rows, no failure")
+    return Outputs(artifacts={"table": context.put_table(kept), "failures": context.put_table(no_failures())})
+
+
+def schema_of(content: Mapping[str, Any]) -> Any:
+    """The pandera schema.
+
+    Raises:
+        StepFailed: when pandera does not understand it.
+    """
+    try:
+        return deserialize_schema(with_nullable_integers(content))
+    except (pandera.errors.SchemaDefinitionError, pandera.errors.SchemaInitError, TypeError, AttributeError, KeyError, ValueError) as error:
+        hint = "see pandera's documentation of schemas in YAML: columns, dtype, nullable, checks"
+        raise StepFailed(f"pandera does not accept this schema: {error}", hint=hint) from error
+
+
+def columns_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The columns that a schema describes."""
+    columns = content.get("columns") or {}
+    return {name: column or {} for name, column in columns.items()}
+
+
+def with_nullable_integers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with pandas' own nullable type for each integer column that may be null."""
+    columns = {}
+    for name, column in columns_of(content).items():
+        kind = str(column.get("dtype", "")).lower()
+        nullable = bool(column.get("nullable")) and kind in INTEGERS
+        columns[name] = {**column, "dtype": INTEGERS[kind]} if nullable else dict(column)
+    return {**content, "columns": columns}
+
+
+def frame(table: pa.Table, content: Mapping[str, Any]) -> pd.DataFrame:
+    """The table as pandas has it, with nullable integers where the schema wants them."""
+    wanted = {
+        name: column["dtype"]
+        for name, column in with_nullable_integers(content)["columns"].items()
+        if column.get("dtype") in INTEGERS.values()
+    }
+    frame = table.drop_columns([name for name in wanted if name in table.column_names]).to_pandas()
+    for name, dtype in wanted.items():
+        if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
+            frame[name] = table.column(name).to_pandas(types_mapper=lambda _, dtype=dtype: pd.api.types.pandas_dtype(dtype))
+        elif name in table.column_names:
+            frame[name] = table.column(name).to_pandas()
+    return frame[table.column_names]
+
+
+def coerces(content: Mapping[str, Any]) -> bool:
+    """Whether a schema changes what it checks."""
+    return bool(content.get("coerce")) or any(column.get("coerce") for column in columns_of(content).values())
+
+
+def violations(cases: pd.DataFrame, rows: int, context: Context) -> Violations:
+    """Pandera's failure cases as an error that shows the worst and keeps them all."""
+    table = pa.table(
+        {
+            "column": pa.array([text(item) for item in cases["column"]], pa.string()),
+            "check": pa.array([text(item) for item in cases["check"]], pa.string()),
+            "failure_case": pa.array([text(item) for item in cases["failure_case"]], pa.string()),
+            "row": pa.array([None if pd.isna(item) else int(item) for item in cases["index"]], pa.int64()),
+        }
+    )
+    counts = cases.groupby(["column", "check"], dropna=False, sort=True).size().sort_values(ascending=False, kind="stable")
+    worst = counts.index[0]
+    first = cases[(cases["column"] == worst[0]) & (cases["check"] == worst[1])]["failure_case"].iloc[0]
+    fact = f"{len(cases):,} failure cases in {rows:,} rows; the worst: column {worst[0]}, {worst[1]}, {json_like(first)}"
+    return Violations(fact, summary(cases, counts), context.put_table(table))
+
+
+def summary(cases: pd.DataFrame, counts: Any) -> str:
+    """A table of the worst checks, each with its number of cases and an example."""
+    lines = [f"{'column':<20} {'check':<40} {'cases':>9}  example (row)"]
+    for (column, check), count in list(counts.items())[:SHOWN_ROWS]:
+        found = cases[(cases["column"] == column) & (cases["check"] == check)].iloc[0]
+        row = "" if pd.isna(found["index"]) else f" ({int(found['index']):,})"
+        lines.append(f"{str(column)[:20]:<20} {str(check)[:40]:<40} {count:>9,}  {json_like(found['failure_case'])}{row}")
+    if len(counts) > SHOWN_ROWS:
+        lines.append(f"... and {len(counts) - SHOWN_ROWS} more checks")
+    return "\n".join(lines)
+
+
+def text(value: object) -> str | None:
+    """A failure case as text."""
+    return None if value is None or value is pd.NA else str(value)
+
+
+def json_like(value: object) -> str:
+    """A failure case as messages print it."""
+    plain = value.item() if hasattr(value, "item") else value
+    try:
+        return json.dumps(plain, ensure_ascii=False)[:40]
+    except TypeError:
+        return str(plain)[:40]
+
+
+def no_failures() -> pa.Table:
+    """The failure cases of a table that has none."""
+    types = (pa.string(), pa.string(), pa.string(), pa.int64())
+    return pa.table({name: pa.array([], kind) for name, kind in zip(COLUMNS, types, strict=True)})

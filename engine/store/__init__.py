@@ -1,0 +1,1 @@
+"""Content-addressed objects: one small store that the lake, execution and the record share."""
