@@ -25,10 +25,13 @@ MOST_METRICS_PLOTTED = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """A metric and the first gate about it."""
+    """A metric, its value as the gate about it shows it, and what its gates say together."""
 
-    measure: Measure
-    gate: Gate | None
+    name: str
+    value: str
+    rows: int | None
+    mark: str = ""
+    answer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +79,19 @@ def html(report: Report) -> str:
 
 
 def tiles(said: Facts) -> list[Tile]:
-    """Every metric beside its gate."""
-    judged = {words.metric_of(gate): gate for gate in reversed(said.gates)}
-    return [Tile(measure=measure, gate=judged.get(measure.name)) for measure in said.metrics]
+    """Every metric beside its gates."""
+    return [
+        tile(measure, [gate for gate in said.gates if words.metric_of(gate) == measure.name])
+        for measure in said.metrics
+    ]
+
+
+def tile(measure: Measure, gates: Sequence[Gate]) -> Tile:
+    """A metric with as many digits as it takes to tell it from a limit."""
+    same = next((gate for gate in gates if gate.value == measure.value), None)
+    value = words.value_of(same) if same else words.figure(measure.value)
+    mark, answer = words.answers(gates) if gates else ("", "")
+    return Tile(name=measure.name, value=value, rows=measure.rows, mark=mark, answer=answer)
 
 
 def curves(said: Facts) -> Iterator[Figure]:
@@ -92,7 +105,9 @@ def curves(said: Facts) -> Iterator[Figure]:
         yield figure(plots.calibration(said.calibration), "Calibration", caption)
     if said.residuals is not None:
         svg = plots.residual_histogram(said.residuals)
-        yield figure(svg, "Residuals", "Rows by observed less predicted; right of the dashed line is too low a forecast.")
+        yield figure(
+            svg, "Residuals", "Rows by observed less predicted; right of the dashed line is too low a forecast."
+        )
 
 
 def section(column: str, found: Sequence[Slice], said: Facts) -> SliceSection:

@@ -67,8 +67,10 @@ def metrics(said: Facts) -> Iterator[str]:
     if not said.metrics:
         return
     yield "### Metrics"
-    found = [(code(item.name), words.figure(item.value), f"{item.rows:,}" if item.rows is not None else "")
-             for item in said.metrics]
+    found = [
+        (code(item.name), words.figure(item.value), f"{item.rows:,}" if item.rows is not None else "")
+        for item in said.metrics
+    ]
     yield table(("metric", ">value", ">rows"), found)
     yield f"<sub>{escaped(words.provenance(said))}</sub>"
 

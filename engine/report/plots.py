@@ -24,7 +24,7 @@ HEIGHT = WIDTH - LEFT - RIGHT + TOP + BOTTOM
 MOST_POINTS = 400
 MOST_SLICES = 16
 ROW = 24
-SLICES_WIDTH, LABEL_WIDTH, VALUE_WIDTH, ROWS_WIDTH = 330, 88, 58, 50
+SLICES_WIDTH, LABEL_WIDTH, VALUE_WIDTH, ROWS_WIDTH = 330, 90, 58, 56
 UNIT_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -128,7 +128,7 @@ def residual_histogram(histogram: Residuals) -> str:
     body = (
         frame(axes, nice_ticks(edges[0], edges[-1], 6), ticks),
         *bars,
-        segment(zero, TOP, zero, height - BOTTOM, "rule") if edges[0] < 0 < edges[-1] else "",
+        segment(zero, TOP, zero, height - BOTTOM, "over") if edges[0] < 0 < edges[-1] else "",
         titles(axes, "observed less predicted", ""),
     )
     peak = counts.index(max(counts))
@@ -170,7 +170,7 @@ def slice_row(item: Slice, metric: str, x: Scale, top: float) -> str:
     if value is not None:
         parts.append(bar(x.at(min(value, 0)), top + 5, x.at(max(value, 0)), top + ROW - 5, round_by=2))
     parts.append(text(SLICES_WIDTH - ROWS_WIDTH, middle, words.figure(value), anchor="end", kind="strong"))
-    parts.append(text(SLICES_WIDTH, middle, f"{item.rows:,}" if item.rows is not None else words.NONE, anchor="end"))
+    parts.append(text(SLICES_WIDTH, middle, words.counted(item.rows), anchor="end"))
     return "".join(parts)
 
 
@@ -269,7 +269,14 @@ def path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def text(
-    x: float, y: float, content: str, *, anchor: str = "start", kind: str = "muted", title: str = "", transform: str = ""
+    x: float,
+    y: float,
+    content: str,
+    *,
+    anchor: str = "start",
+    kind: str = "muted",
+    title: str = "",
+    transform: str = "",
 ) -> str:
     """A line of text; ``title`` is what a pointer that rests on it shows."""
     attributes = {"x": coordinate(x), "y": coordinate(y), "text-anchor": anchor, "class": kind}
@@ -316,6 +323,6 @@ def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
     return ticks if len(ticks) > 1 else [low, low + span]
 
 
-def shortened(value: str, most: int = 12) -> str:
+def shortened(value: str, most: int = 11) -> str:
     """``value`` with an ellipsis where it is too long for its column."""
     return value if len(value) <= most else f"{value[: most - 1]}\u2026"

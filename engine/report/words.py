@@ -183,3 +183,20 @@ def moment(iso: str) -> str:
         return iso
     zone = {"Z": " UTC", "+00:00": " UTC", None: ""}.get(found[3], f" {found[3]}")
     return f"{found[1]} {found[2]}{zone}"
+
+
+def counted(rows: int | None) -> str:
+    """A count for a narrow column: ``10,011``, ``1.23M``."""
+    if rows is None:
+        return NONE
+    return f"{rows:,}" if rows < 100_000 else compact(rows)
+
+
+def answers(gates: Sequence[Gate]) -> tuple[str, str]:
+    """The mark of the worst of some gates, and what they say together: a limit for one, a count for several."""
+    worst = next((mark for mark in ("refuse", "warn") if any(gate.mark == mark for gate in gates)), "pass")
+    if len(gates) == 1:
+        return worst, f"{worst} {limit(gates[0])}"
+    saying = sum(gate.mark == worst for gate in gates)
+    share = f"{len(gates)} gates" if saying == len(gates) else f"{saying} of {len(gates)} gates"
+    return worst, f"{share}: {worst}"

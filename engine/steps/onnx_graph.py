@@ -14,12 +14,12 @@ outputs and everything inside is named by that order. The names and the order of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from engine.digest import digest_of, sha256
 from engine.errors import StepFailed
@@ -45,7 +45,7 @@ def canonical(model: bytes) -> bytes:
     versions = {(entry.domain, entry.version) for entry in source.opset_import}
     result.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in sorted(versions))
     result.functions.extend(source.functions)
-    result.graph.CopyFrom(rebuilt(source.graph))
+    result.graph.CopyFrom(rewritten(meaning(source.graph, {}, 0), None))
     return bytes(result.SerializeToString(deterministic=True))
 
 
@@ -123,73 +123,88 @@ def tensors(graph: GraphProto) -> Iterator[TensorProto]:
 # -- what a tensor means -----------------------------------------------------------------------------------------
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Meaning:
-    """The hash of every tensor of a graph by its name, found when it is first asked for.
+    """A graph with the hash of every tensor that it may read, by name.
 
-    ``outer`` are the tensors of the graphs round this one, which it may read.
+    ``makers``: for each tensor of its own the node or constant that makes it, ``None`` for an input.
     """
 
     graph: GraphProto
-    outer: Mapping[str, str]
     depth: int
-    hashes: dict[str, str] = field(default_factory=dict)
-    producers: dict[str, NodeProto] = field(default_factory=dict)
-    constants: dict[str, TensorProto] = field(default_factory=dict)
+    hashes: dict[str, str]
+    makers: dict[str, NodeProto | TensorProto | None] = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        """The hash of a tensor; of an input left out, nothing.
+
+        Raises:
+            StepFailed: when nothing makes it.
+        """
+        if name and name not in self.hashes:
+            fact = f'in the ONNX graph "{name}" is read before anything makes it'
+            raise StepFailed(fact, hint="export the model again")
+        return self.hashes[name] if name else ""
 
 
 def meaning(graph: GraphProto, outer: Mapping[str, str], depth: int) -> Meaning:
     """Hash every tensor of ``graph``, whose nodes stand in topological order, as ONNX demands.
 
+    ``outer`` are the hashes of the graphs round it, which it may read.
+
     Raises:
         StepFailed: when a node reads what nothing before it makes.
     """
-    found = Meaning(graph=graph, outer=outer, depth=depth, hashes=dict(outer))
+    found = Meaning(graph=graph, depth=depth, hashes=dict(outer))
     for index, value in enumerate(graph.input):
-        found.hashes[value.name] = digest_of(["input", value.name if depth == 0 else index, depth])
+        found.hashes[value.name] = digest_of(["input", depth, index if depth else value.name])
+        found.makers[value.name] = None
     for tensor in graph.initializer:
-        found.constants[tensor.name] = tensor
-        found.hashes.setdefault(tensor.name, digest_of(["constant", sha256(nameless(tensor))]))
+        if tensor.name not in found.makers:
+            found.hashes[tensor.name] = digest_of(["constant", sha256(tensor_bytes(tensor))])
+            found.makers[tensor.name] = tensor
     for node in graph.node:
         identity = node_hash(node, found)
         for index, name in enumerate(node.output):
             if name:
                 found.hashes[name] = digest_of([identity, index])
-                found.producers[name] = node
-    for value in graph.output:
-        known(value.name, found)
+                found.makers[name] = node
     return found
 
 
 def node_hash(node: NodeProto, around: Meaning) -> str:
-    """What a node computes: its operator, its attributes and what it reads."""
-    attributes = [[item.name, attribute_hash(item, around)] for item in sorted(node.attribute, key=lambda a: a.name)]
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    return digest_of([domain, node.op_type, attributes, [known(name, around) for name in node.input], len(node.output)])
+    """What a node computes: its operator, its attributes, what it reads and which outputs it has."""
+    attributes = [[item.name, attribute_hash(item, around)] for item in sorted_attributes(node)]
+    reads = [around.of(name) for name in node.input]
+    return digest_of([plain_domain(node), node.op_type, attributes, reads, [bool(name) for name in node.output]])
 
 
 def attribute_hash(attribute: AttributeProto, around: Meaning) -> str:
     """The value of an attribute; an inner graph by what its outputs mean."""
-    graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else list(attribute.graphs)
+    graphs = inner_graphs(attribute)
     if not graphs:
         return sha256(plain_attribute(attribute).SerializeToString(deterministic=True))
     inner = [meaning(graph, around.hashes, around.depth + 1) for graph in graphs]
-    return digest_of([[known(value.name, one) for value in one.graph.output] for one in inner])
+    return digest_of([[len(one.graph.input), *(one.of(value.name) for value in one.graph.output)] for one in inner])
 
 
-def known(name: str, around: Meaning) -> str:
-    """The hash of a tensor; of an input left out, nothing.
-
-    Raises:
-        StepFailed: when nothing makes it.
-    """
-    if name and name not in around.hashes:
-        raise StepFailed(f'in the ONNX graph "{name}" is read before anything makes it', hint="export the model again")
-    return around.hashes[name] if name else ""
+def inner_graphs(attribute: AttributeProto) -> list[GraphProto]:
+    """The graphs that an attribute holds."""
+    return [attribute.g] if attribute.type == AttributeProto.GRAPH else list(attribute.graphs)
 
 
-def nameless(tensor: TensorProto) -> bytes:
-    """A constant's type, shape and data as bytes."""
+def sorted_attributes(node: NodeProto) -> list[AttributeProto]:
+    """A node's attributes by name."""
+    return sorted(node.attribute, key=lambda attribute: str(attribute.name))
+
+
+def plain_domain(node: NodeProto) -> str:
+    """The domain of an operator; ONNX's own has two names."""
+    return "" if node.domain == "ai.onnx" else str(node.domain)
+
+
+def tensor_bytes(tensor: TensorProto) -> bytes:
+    """A constant's type, shape and data."""
     return bytes(renamed_tensor(tensor, "").SerializeToString(deterministic=True))
 
 
@@ -197,8 +212,10 @@ def renamed_tensor(tensor: TensorProto, name: str) -> TensorProto:
     """A constant under another name, without documentation."""
     copy = TensorProto()
     copy.CopyFrom(tensor)
-    copy.name = name
     copy.ClearField("doc_string")
+    copy.ClearField("name")
+    if name:
+        copy.name = name
     return copy
 
 
@@ -217,76 +234,145 @@ def plain_attribute(attribute: AttributeProto) -> AttributeProto:
 
 @dataclass(kw_only=True, slots=True)
 class Writer:
-    """A graph being written: the new names by hash, its nodes and constants in order.
+    """A graph being written: its new names by hash, the hashes that are done, its constants and nodes in order.
 
-    ``numbers`` is shared with the graphs round this one, so that no name is used twice.
+    ``fresh`` gives names and is shared with the graphs round this one, so that no name is used twice.
     """
 
     source: Meaning
-    numbers: Iterator[int]
-    prefix: str
-    names: dict[str, str]
-    nodes: list[NodeProto] = field(default_factory=list)
+    outer: Writer | None
+    fresh: Iterator[str]
+    names: dict[str, str] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
     constants: list[TensorProto] = field(default_factory=list)
+    nodes: list[NodeProto] = field(default_factory=list)
+
+    def name(self, old: str) -> str:
+        """The new name of a tensor that this graph may read; of an input left out, nothing."""
+        if not old:
+            return ""
+        if old not in self.source.makers and self.outer is not None:
+            return self.outer.name(old)
+        identity = self.source.of(old)
+        if identity not in self.names:
+            self.names[identity] = next(self.fresh)
+        return self.names[identity]
 
 
-def rebuilt(graph: GraphProto) -> GraphProto:
-    """The outermost graph in canonical form; its inputs and outputs keep their names."""
-    source = meaning(graph, {}, 0)
-    kept = {value.name for value in [*graph.input, *graph.output]}
-    prefix = "t"
-    while any(name.startswith(prefix) for name in kept):
-        prefix = f"_{prefix}"
-    names = {source.hashes[value.name]: value.name for value in graph.input}
-    for value in graph.output:
-        names.setdefault(source.hashes[value.name], value.name)
-    writer = Writer(source=source, numbers=itertools.count(), prefix=prefix, names=names)
-    aliases = [write_output(value.name, writer) for value in graph.output]
-    writer.nodes.extend(node for node in aliases if node is not None)
+def rewritten(source: Meaning, outer: Writer | None) -> GraphProto:
+    """A graph in canonical form. The outermost one keeps the names of its inputs and outputs."""
+    graph = source.graph
+    writer = Writer(source=source, outer=outer, fresh=outer.fresh if outer else fresh_names(graph))
+    if outer is None:
+        for value in [*graph.input, *graph.output]:
+            writer.names.setdefault(source.of(value.name), value.name)
     result = GraphProto(name=GRAPH_NAME)
-    result.input.extend(bare_value(value, value.name) for value in graph.input)
-    result.output.extend(bare_value(value, value.name) for value in graph.output)
-    return with_content(result, writer)
+    result.input.extend(renamed_value(value, writer.name(value.name)) for value in graph.input)
+    given = {value.name for value in graph.input}
+    defaults = [renamed_tensor(item, writer.name(item.name)) for item in graph.initializer if item.name in given]
+    for value in graph.output:
+        result.output.append(renamed_value(value, write_output(value.name, writer, result)))
+    result.initializer.extend([*sorted(defaults, key=lambda item: str(item.name)), *writer.constants])
+    result.node.extend(writer.nodes)
+    return result
 
 
-def write_output(name: str, writer: Writer) -> NodeProto | None:
-    """Write what an output needs; an alias when the tensor has another output's or an input's name already."""
-    written = write_tensor(name, writer)
-    if written == name:
-        return None
-    return onnx.helper.make_node("Identity", [written], [name], name=f"{writer.prefix}.alias.{name}")
+def fresh_names(graph: GraphProto) -> Iterator[str]:
+    """``t0``, ``t1``, ... with as many underscores before as set them apart from the inputs and outputs."""
+    taken = [value.name for value in [*graph.input, *graph.output]]
+    prefix = "t"
+    while any(name.startswith(prefix) for name in taken):
+        prefix = f"_{prefix}"
+    return (f"{prefix}{number}" for number in itertools.count())
 
 
-def write_tensor(name: str, writer: Writer) -> str:
-    """Write all that a tensor of the source needs, and then what makes it; its new name.
+def write_output(old: str, writer: Writer, result: GraphProto) -> str:
+    """Write what an output needs; its new name.
 
-    A stack stands in for recursion, because exported graphs may be deeper than Python's own stack.
+    A copy is made when the tensor has another name already: as an input, as an earlier output, or further out.
     """
-    waiting = [name]
+    write(old, writer)
+    name = writer.name(old)
+    if writer.outer is None:
+        wanted = old
+    else:
+        is_taken = old not in writer.source.makers or writer.source.makers[old] is None
+        is_taken = is_taken or name in [value.name for value in result.output]
+        wanted = next(writer.fresh) if is_taken else name
+    if wanted != name:
+        writer.nodes.append(NodeProto(op_type="Identity", input=[name], output=[wanted]))
+    return wanted
+
+
+def write(old: str, writer: Writer) -> None:
+    """Write all that a tensor needs and then what makes it.
+
+    The stack is our own, because exported graphs may be deeper than Python's.
+    """
+    waiting = [old]
     while waiting:
         current = waiting[-1]
-        node = writer.source.producers.get(current)
-        needed = [item for item in reads(node) if not is_written(item, writer)] if node is not None else []
-        if is_written(current, writer):
-            waiting.pop()
-        elif needed:
+        maker = writer.source.makers.get(current)
+        needed = [name for name in reads(maker) if is_missing(name, writer)] if is_missing(current, writer) else []
+        if needed:
             waiting.extend(reversed(needed))
-        else:
-            waiting.pop()
-            write_one(current, node, writer)
-    return writer.names[writer.source.hashes[name]]
+            continue
+        waiting.pop()
+        if is_missing(current, writer):
+            write_maker(current, writer)
 
 
-def is_written(name: str, writer: Writer) -> bool:
-    """Whether a tensor of the source can be read already: it stands in this graph or in one round it."""
-    identity = writer.source.hashes.get(name)
-    if identity is None or name in writer.source.outer:
-        return True
-    if name not in writer.source.producers and name not in writer.source.constants:
-        return True
-    return identity in written_hashes(writer)
+def is_missing(old: str, writer: Writer) -> bool:
+    """Whether a tensor is made in this graph and not written yet."""
+    return writer.source.makers.get(old) is not None and writer.source.of(old) not in writer.done
 
 
-def written_hashes(writer: Writer) -> set[str]:
-    """The hashes of all that this graph has written."""
-    return writer_marks(writer)
+def reads(maker: NodeProto | TensorProto | None) -> list[str]:
+    """What a node reads, its inner graphs' reads from outside among them; a constant reads nothing."""
+    if not isinstance(maker, NodeProto):
+        return []
+    return [*(name for name in maker.input if name), *(name for graph in subgraphs(maker) for name in free(graph))]
+
+
+def free(graph: GraphProto) -> Iterator[str]:
+    """The names that a graph reads and does not make."""
+    own = {item.name for item in [*graph.input, *graph.initializer]}
+    own.update(name for node in graph.node for name in node.output)
+    for node in graph.node:
+        yield from (name for name in reads(node) if name not in own)
+    yield from (value.name for value in graph.output if value.name not in own)
+
+
+def write_maker(old: str, writer: Writer) -> None:
+    """Write the constant or the node that makes a tensor, whose inputs are written."""
+    maker = writer.source.makers[old]
+    if isinstance(maker, TensorProto):
+        writer.constants.append(renamed_tensor(maker, writer.name(old)))
+        writer.done.add(writer.source.of(old))
+    elif maker is not None:
+        writer.nodes.append(renamed_node(maker, writer))
+        writer.done.update(writer.source.of(name) for name in maker.output if name)
+
+
+def renamed_node(node: NodeProto, writer: Writer) -> NodeProto:
+    """A node with its new names, without one of its own."""
+    result = NodeProto(op_type=node.op_type, domain=plain_domain(node))
+    result.input.extend(writer.name(name) for name in node.input)
+    for attribute in sorted_attributes(node):
+        copy = plain_attribute(attribute)
+        graphs = [meaning(graph, writer.source.hashes, writer.source.depth + 1) for graph in inner_graphs(attribute)]
+        if attribute.type == AttributeProto.GRAPH:
+            copy.g.CopyFrom(rewritten(graphs[0], writer))
+        elif graphs:
+            del copy.graphs[:]
+            copy.graphs.extend(rewritten(graph, writer) for graph in graphs)
+        result.attribute.append(copy)
+    result.output.extend(writer.name(name) for name in node.output)
+    return result
+
+
+def renamed_value(value: ValueInfoProto, name: str) -> ValueInfoProto:
+    """An input or output under another name, without documentation."""
+    copy = ValueInfoProto(name=name)
+    copy.type.CopyFrom(value.type)
+    return copy
