@@ -25,9 +25,7 @@ def canonical_json(value: object) -> bytes:
         ValueError: for NaN and infinity, which JSON cannot name.
         TypeError: for anything that is not a JSON value.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def sha256(data: bytes) -> str:

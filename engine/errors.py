@@ -69,9 +69,7 @@ class NotFound(UsageError):
 
     code = "not-found"
 
-    def __init__(
-        self, what: str, name: str, known: Iterable[str] = (), *, place: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str] = (), *, place: str = "", hint: str = "") -> None:
         self.name = name
         super().__init__(f"no {what} {name!r}", place=place, hint=hint or suggestion(name, known))
 
@@ -114,9 +112,7 @@ class StepFailed(Failed):
 
     code = "step-failed"
 
-    def __init__(
-        self, fact: str, *, place: str = "", hint: str = "", details: str = "", key: str = ""
-    ) -> None:
+    def __init__(self, fact: str, *, place: str = "", hint: str = "", details: str = "", key: str = "") -> None:
         self.details = details
         self.key = key
         super().__init__(fact, place=place, hint=hint)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
-import engine
 from engine.digest import canonical_json
 from engine.errors import Place
 from engine.execute.protocol import Executor, Report, StepOutcome, Work
@@ -24,7 +24,7 @@ from engine.record.build import build
 from engine.record.model import RunRecord, RunResult
 from engine.record.store import RecordStore
 from engine.registry.registry import Registry
-from engine.resolve.closure import sources
+from engine.resolve.closure import DISTRIBUTION, sources
 from engine.resolve.lookup import World, git_state, look_up, schemas_in
 from engine.resolve.model import ResolvedSpec
 from engine.resolve.questions import questions
@@ -99,7 +99,7 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
     desk.records.open_run(resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)
-    record = desk.records.append(resolved.run_id, build(result, engine.__version__))
+    record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
     publish(record, desk.registry)
     return Finished(record=record, resolved=resolved, executed=True)
 
@@ -159,7 +159,6 @@ def place_in_spec(own: str, key: KeyPath, loaded: LoadedSpec) -> Place:
 def verdicts(plan: Plan, outcomes: Mapping[str, StepOutcome], store: ObjectStore) -> list[Mapping[str, Any]]:
     """The verdict of every gate that spoke, in the order of the plan."""
 
-
     found: list[Mapping[str, Any]] = []
     for step in plan.steps:
         outcome = outcomes[step.id]
@@ -185,5 +184,3 @@ def publish(record: RunRecord, registry: Registry) -> None:
     model = record.summary["model"]
     if record.status == "passed" and model["version"] is not None:
         registry.confirm(model["name"], model["version"], record.run_id, record.digest)
-
-

@@ -17,13 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from engine.errors import NotFound, StepFailed, UsageError, suggestion
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    AnyArray = np.ndarray[Any, np.dtype[Any]]
 
 Kind = Literal["trainer", "metric", "gate", "detector", "transform", "source"]
 KINDS: tuple[Kind, ...] = ("trainer", "metric", "gate", "detector", "transform", "source")
@@ -77,7 +79,7 @@ class Model(Protocol):
     def classes(self) -> tuple[str | int | bool, ...] | None:
         """The target's classes in the order of the score columns; ``None`` for regression."""
 
-    def scores(self, table: pa.Table) -> np.ndarray:
+    def scores(self, table: pa.Table) -> AnyArray:
         """Predict a table that has the feature columns.
 
         Returns:
@@ -107,9 +109,7 @@ class Metric(Protocol):
     (shape (n,); (n, classes) for more than two; the prediction itself for regression), and weights.
     """
 
-    def __call__(
-        self, y_true: np.ndarray, y_pred: np.ndarray, y_score: np.ndarray, weights: np.ndarray
-    ) -> float: ...
+    def __call__(self, y_true: AnyArray, y_pred: AnyArray, y_score: AnyArray, weights: AnyArray) -> float: ...
 
 
 class Transform(Protocol):
@@ -246,9 +246,7 @@ def find(kind: Kind, uses: str) -> Reference:
     for reference in installed():
         if reference.kind == kind and reference.name == uses:
             return reference
-    raise NotFound(
-        f"{kind} plugin", uses, names(kind), hint=plugin_hint(kind, uses)
-    )
+    raise NotFound(f"{kind} plugin", uses, names(kind), hint=plugin_hint(kind, uses))
 
 
 def plugin_hint(kind: Kind, uses: str) -> str:
@@ -372,7 +370,7 @@ def fields(definition: ast.ClassDef) -> Iterator[Parameter]:
 # -- importing it ------------------------------------------------------------------------------------
 
 
-def load(reference: Reference) -> object:
+def load(reference: Reference) -> Any:
     """Import a component and check that it can do what its kind must.
 
     Raises:

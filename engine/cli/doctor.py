@@ -50,7 +50,11 @@ def command(json: bool = typer.Option(False, "--json", help="Print one JSON docu
         view.document({"well": not ill, "findings": listed})
         return FAILED if ill else YES
     for finding in found:
-        mark = view.paint("ok ", "\x1b[32m", stream=sys.stdout) if finding.well else view.paint("bad", view.RED, stream=sys.stdout)
+        mark = (
+            view.paint("ok ", "\x1b[32m", stream=sys.stdout)
+            if finding.well
+            else view.paint("bad", view.RED, stream=sys.stdout)
+        )
         view.line(f"{mark} {finding.what:<16} {finding.fact}" + (f"; {finding.hint}" if finding.hint else ""))
     view.line("everything is well" if not ill else view.counted(len(ill), "thing") + " to mend")
     return FAILED if ill else YES
@@ -80,7 +84,9 @@ def plugins_can_be_found(_: Home) -> Iterator[Finding]:
         yield Finding(what="plugin", well=False, fact=f"{item.name}: no module {item.module}", hint=hint)
     if not lost:
         names = ", ".join(item.name for item in installed())
-        yield Finding(what="plugins", well=bool(names), fact=names or "none", hint="" if names else "install mlops-engine again")
+        yield Finding(
+            what="plugins", well=bool(names), fact=names or "none", hint="" if names else "install mlops-engine again"
+        )
 
 
 def home_is_writable(home: Home) -> Iterator[Finding]:

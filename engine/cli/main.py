@@ -25,6 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
 }
+# typer brings its own click; this is the class that all its complaints about a command line derive from.
+USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
 ABOUT = "One YAML spec from versioned data to a judged, served and watched model."
 
 
@@ -40,7 +44,9 @@ def application(chosen: str | None) -> typer.Typer:
     return app
 
 
-def options(version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True)) -> None:
+def options(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
     """One YAML spec from versioned data to a judged, served and watched model."""
     if version:
         from engine import __version__
@@ -58,11 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)
-    click_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         done = typer.main.get_command(application(chosen)).main(given, prog_name="engine", standalone_mode=False)
         return done if isinstance(done, int) else 0
-    except click_error as error:
+    except USAGE_ERRORS as error:
         return refuse_usage(error, given)
     except EngineError as error:
         return complain(error, given)

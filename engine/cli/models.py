@@ -36,7 +36,14 @@ def list_models(
         view.line("no models yet: a run whose gates pass registers one")
         return 0
     rows = [
-        [item.name, f"v{item.version}", ", ".join(item.aliases) or "-", view.short(item.digest), view.short(item.runs[0]), item.created[:19].replace("T", " ")]
+        [
+            item.name,
+            f"v{item.version}",
+            ", ".join(item.aliases) or "-",
+            view.short(item.digest),
+            view.short(item.runs[0]),
+            item.created[:19].replace("T", " "),
+        ]
         for item in found
     ]
     view.table(["model", "version", "aliases", "digest", "run", "registered"], rows)

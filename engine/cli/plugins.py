@@ -48,7 +48,10 @@ def show(
         view.document({"plugins": [document(item) for item in found]})
         return 0
     for item in found:
-        view.line(f"{item.reference.kind} {item.reference.name}  ({item.reference.target}, {source(item.reference) or 'this project'})")
+        view.line(
+            f"{item.reference.kind} {item.reference.name}"
+            f"  ({item.reference.target}, {source(item.reference) or 'this project'})"
+        )
         view.line(f"  {item.summary}")
         rows = [[f"  {p.name}", p.annotation or "-", "required" if p.required else p.default] for p in item.parameters]
         if rows:

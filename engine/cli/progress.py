@@ -62,12 +62,16 @@ class Tree:
         self.since: dict[str, float] = {}
         self.begun = time.monotonic()
         self.shown = False
-        self.live = Live(console=Console(file=sys.stderr), get_renderable=self.render, refresh_per_second=TICKS, transient=True)
+        self.live = Live(
+            console=Console(file=sys.stderr), get_renderable=self.render, refresh_per_second=TICKS, transient=True
+        )
 
     def __enter__(self) -> Tree:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.shown:
             self.live.stop()
             self.live.console.print(self.render())

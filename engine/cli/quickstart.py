@@ -23,6 +23,8 @@ def command(json: bool = typer.Option(False, "--json", help="Print one JSON docu
         view.document({"repository": done.repository, "branch": "main", "created": done.created, "commits": commits})
         return 0
     what = "holds" if not done.created else "now holds"
-    view.line(f"lakefs://{done.repository}/main/ {what} {len(done.commits)} months of flights, commit {view.short(head)}")
+    view.line(
+        f"lakefs://{done.repository}/main/ {what} {len(done.commits)} months of flights, commit {view.short(head)}"
+    )
     view.line("next: engine run specs/model.yaml")
     return 0

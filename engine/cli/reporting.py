@@ -11,7 +11,9 @@ from engine.report.model import Report
 from engine.store.objects import ObjectStore
 
 
-def report_of(record: RunRecord, store: ObjectStore, document: Mapping[str, Any], written: tuple[str, ...] = ()) -> Report:
+def report_of(
+    record: RunRecord, store: ObjectStore, document: Mapping[str, Any], written: tuple[str, ...] = ()
+) -> Report:
     """The run's document with its evaluation, when there is one."""
     digest = record.summary.get("evaluation")
     evaluation = json.loads(store.read(digest)) if digest and store.has(digest) else None

@@ -14,11 +14,12 @@ import typer
 from engine.api import prepare_spec
 from engine.cli import view
 from engine.cli.progress import Lines, Listener, Tree
+from engine.cli.reporting import report_of
 from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import run as run_prepared
 from engine.record.model import RunRecord
-from engine.cli.reporting import report_of
+from engine.report.clean import terminal
 from engine.report.text import card, plain
 from engine.report.write import parse_target, write
 from engine.spec.load import expand_sweep
@@ -60,7 +61,9 @@ def command(
 class Wanted:
     """What the command line asks of every run."""
 
-    def __init__(self, *, inline: bool, fresh: bool, address: str | None, targets: list[tuple[str, Path]], json: bool) -> None:
+    def __init__(
+        self, *, inline: bool, fresh: bool, address: str | None, targets: list[tuple[str, Path]], json: bool
+    ) -> None:
         self.inline = inline
         self.fresh = fresh
         self.address = address
@@ -106,7 +109,7 @@ def write_reports(finished: Finished, prepared: Prepared, targets: Sequence[tupl
         return []
     found = report_of(finished.record, prepared.desk.store, document_of(finished))
     for target in targets:
-        write(found, target)
+        write(found, f"{target[0]}={target[1]}")
     return [str(path) for _, path in targets]
 
 
@@ -140,7 +143,7 @@ def show_log(record: RunRecord) -> None:
     if log:
         view.note(view.paint(f"--- what {error['step']} printed", view.DIM))
         for text in log.splitlines()[-40:]:
-            view.note(view.terminal(text))
+            view.note(terminal(text))
 
 
 # -- several runs -----------------------------------------------------------------------------------------------
@@ -193,12 +196,21 @@ def best_of(done: list[tuple[tuple[str, ...], dict[str, Any]]], spec: Any) -> di
     if spec is None:
         return None
     objective, more = objective_of(spec)
-    passed = [(chosen, found) for chosen, found in done if found["status"] == "passed" and found["metrics"].get(objective) is not None]
+    passed = [
+        (chosen, found)
+        for chosen, found in done
+        if found["status"] == "passed" and found["metrics"].get(objective) is not None
+    ]
     if not passed:
         return None
     chosen, found = (max if more else min)(passed, key=lambda item: item[1]["metrics"][objective])
     overrides = [text.lstrip("+") for text in chosen]
-    return {"run_id": found["run_id"], "overrides": overrides, "objective": objective, "value": found["metrics"][objective]}
+    return {
+        "run_id": found["run_id"],
+        "overrides": overrides,
+        "objective": objective,
+        "value": found["metrics"][objective],
+    }
 
 
 def show_sweep(done: list[tuple[tuple[str, ...], dict[str, Any]]], best: dict[str, Any] | None) -> None:

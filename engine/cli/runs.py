@@ -39,7 +39,9 @@ def list_runs(
     if not found:
         view.line("no runs yet: `engine run SPEC` makes one")
         return 0
-    view.table(["run", "model", "status", "version", "metrics", "started", "overrides"], [row(record) for record in found])
+    view.table(
+        ["run", "model", "status", "version", "metrics", "started", "overrides"], [row(record) for record in found]
+    )
     return 0
 
 

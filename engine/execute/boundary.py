@@ -33,6 +33,7 @@ from engine.store.objects import ObjectStore
 STEPS = "engine.steps"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOG_LIMIT = 100_000
+ENGINE_FOLDER = Path(__file__).resolve().parent.parent
 EXTRA_ARTIFACTS = "failures"
 
 
@@ -106,7 +107,7 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
 def step_module(kind: str) -> StepModule:
     """The module that does steps of a kind."""
     module: ModuleType = importlib.import_module(f"{STEPS}.{kind}")
-    return module  # type: ignore[return-value]
+    return module
 
 
 def context_of(work: Work, step: Step, store: ObjectStore) -> Context:
@@ -222,9 +223,14 @@ def own_traceback(error: BaseException) -> list[str]:
     """The traceback from the step's own code on; the frames of the boundary say nothing."""
     linecache.checkcache()
     trace = error.__traceback__
-    while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent.name in ("execute",):
+    while trace is not None and is_machinery(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return traceback.format_exception(type(error), error, trace)
+    return traceback.format_exception(type(error), error, trace or error.__traceback__)
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether a frame belongs to Engine or to Python's own import system, and not to what was called."""
+    return filename.startswith((str(ENGINE_FOLDER), "<frozen")) or "importlib" in Path(filename).parts
 
 
 def place_of(error: BaseException) -> str:

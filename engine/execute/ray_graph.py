@@ -232,7 +232,9 @@ def attached(address: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (RuntimeError, OSError, ConnectionError, TimeoutError, ValueError) as error:
         hint = "is it running, and is its token in RAY_AUTH_TOKEN? Without --address, an own cluster is started"
-        raise Failed(f"no Ray cluster answers: {str(error).strip().splitlines()[0]}", place=address, hint=hint) from error
+        raise Failed(
+            f"no Ray cluster answers: {str(error).strip().splitlines()[0]}", place=address, hint=hint
+        ) from error
     try:
         yield
     finally:

@@ -34,8 +34,9 @@ class Step:
     """One node of the plan.
 
     ``params`` is plain JSON. ``code`` are the keys of the closures behind the step, ``modules`` and ``distributions``
-    what those hold. ``key`` names the section of the spec that asked for it. A step that ``measures`` runs alone on the machine, and what
-    it measures is a byproduct. A step with ``effects`` is executed in every run and never answered from the cache.
+    what those hold. ``key`` names the section of the spec that asked for it. A step that ``measures`` runs alone on
+    the machine, and what it measures is a byproduct. A step with ``effects`` is executed in every run and never
+    answered from the cache.
     """
 
     id: str

@@ -40,7 +40,10 @@ def build(result: RunResult, version: str) -> dict[str, Any]:
                 },
                 "byproducts": [
                     {"name": "run", "annotations": summary(result)},
-                    {"name": "steps", "annotations": {step.id: outcome_document(result, step.id) for step in result.plan.steps}},
+                    {
+                        "name": "steps",
+                        "annotations": {step.id: outcome_document(result, step.id) for step in result.plan.steps},
+                    },
                 ],
             },
         },
@@ -74,11 +77,19 @@ def dependencies(result: RunResult) -> Iterator[dict[str, Any]]:
             "name": f"data/{name}",
             "uri": pin.uri,
             "digest": {"sha256": pin.digest},
-            "annotations": {"commit": pin.commit, "files": len(pin.files), "bytes": sum(file.size for file in pin.files)},
+            "annotations": {
+                "commit": pin.commit,
+                "files": len(pin.files),
+                "bytes": sum(file.size for file in pin.files),
+            },
         }
     for ref, model in sorted(resolved.answers.models.items()):
         if model.digest is not None:
-            yield {"name": f"model/{ref}", "digest": {"sha256": model.digest}, "annotations": {"version": model.version}}
+            yield {
+                "name": f"model/{ref}",
+                "digest": {"sha256": model.digest},
+                "annotations": {"version": model.version},
+            }
     yield {
         "name": "code",
         "digest": {"sha256": resolved.identity["code"]},

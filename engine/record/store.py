@@ -1,9 +1,9 @@
 """Records on the disk: written once, whole, read-only::
 
-    runs/<run id>/
-      spec.json                  the run's identity: its SHA-256 is the run id
-      operation/<n>.json         the newest is what a server uses
-      executions/<n>/record.json one execution, as an in-toto statement
+runs/<run id>/
+  spec.json                  the run's identity: its SHA-256 is the run id
+  operation/<n>.json         the newest is what a server uses
+  executions/<n>/record.json one execution, as an in-toto statement
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ class RecordStore:
         try:
             statement = json.loads(path.read_bytes())
         except ValueError as error:
-            raise UsageError("the record is damaged", place=str(path), hint="`engine verify` says what else is") from error
+            raise UsageError(
+                "the record is damaged", place=str(path), hint="`engine verify` says what else is"
+            ) from error
         return RunRecord(run_id=run_id, execution=number, statement=statement, operation=self.operation(run_id))
 
     def operation(self, run_id: str) -> dict[str, Any]:

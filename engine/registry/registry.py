@@ -106,7 +106,9 @@ class Registry:
         if found is not None:
             return found
         if ref.name not in self.models():
-            raise ModelNotFound("model", ref.name, self.models(), hint="" if self.models() else "no model is registered yet")
+            raise ModelNotFound(
+                "model", ref.name, self.models(), hint="" if self.models() else "no model is registered yet"
+            )
         if ref.alias is not None:
             raise ModelNotFound(f"alias of {ref.name}", ref.alias, self.aliases(ref.name))
         known = [str(item.version) for item in self.versions(ref.name)]
@@ -201,9 +203,7 @@ class Registry:
         number, previous = (last["number"] + 1, last["digest"]) if last else (1, GENESIS)
         full = {**event, "who": who(), "when": now()}
         digest = digest_of({"number": number, "previous": previous, "event": full})
-        db.execute(
-            "insert into ledger values (?, ?, ?, ?)", (number, previous, canonical_json(full).decode(), digest)
-        )
+        db.execute("insert into ledger values (?, ?, ?, ?)", (number, previous, canonical_json(full).decode(), digest))
 
     def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
         if not self.path.is_file():

@@ -5,7 +5,7 @@ A report must come out of a failed run too, so whatever is missing or of another
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 
 from engine.digest import bare
@@ -237,10 +237,10 @@ def words(value: object) -> str:
 
 
 def number(value: object) -> float | None:
-    """``value`` if it is a finite number, an int staying one, else None."""
+    """``value`` if it is a finite number that a float can hold, an int staying one, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= sys.float_info.max else None
 
 
 def numbers(value: object) -> tuple[float, ...]:

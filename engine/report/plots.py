@@ -1,7 +1,8 @@
 """Plots as SVG: pure functions from a curve to a string that is a well-formed XML document of its own.
 
 Sizes are in the units of the viewBox, which a page may scale. Colours come from the page's style sheet through the
-classes ``line``, ``bar``, ``dot``, ``area``, ``rule``, ``over``, ``grid``, ``base``, ``muted`` and ``strong``; without one the plot is black.
+classes ``line``, ``bar``, ``dot``, ``area``, ``rule``, ``over``, ``grid``, ``base``, ``muted``, ``strong`` and ``big``;
+without one the plot is black.
 Each has a title and a description for those who cannot see it.
 """
 
@@ -154,7 +155,7 @@ def slice_bars(column: str, metric: str, slices: Sequence[Slice], overall: float
         text(SLICES_WIDTH - ROWS_WIDTH, 14, "value", anchor="end"),
         text(SLICES_WIDTH, 14, "rows", anchor="end"),
         *(slice_row(item, metric, x, head + ROW * index) for index, item in enumerate(shown)),
-        overall_line(x, overall, head, height) if overall is not None else "",
+        overall_line(x, overall, height) if overall is not None else "",
     )
     best = f"Worst {shown[0].value} at {words.figure(shown[0].metrics.get(metric))}" if shown else "No slices"
     everywhere = f", {words.figure(overall)} over all rows" if overall is not None else ""
@@ -174,7 +175,7 @@ def slice_row(item: Slice, metric: str, x: Scale, top: float) -> str:
     return "".join(parts)
 
 
-def overall_line(x: Scale, overall: float, head: float, height: float) -> str:
+def overall_line(x: Scale, overall: float, height: float) -> str:
     """The value over all rows, across the bars."""
     at = x.at(overall)
     anchor = "end" if at > (x.start + x.end) / 2 else "start"

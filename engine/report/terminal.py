@@ -164,6 +164,6 @@ def places(said: Facts) -> RenderableType:
 def labelled() -> Table:
     """A grid of labels and what they label."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, min_width=8)
+    grid.add_column(no_wrap=True, min_width=len("environment"))
     grid.add_column(overflow="fold")
     return grid

@@ -59,7 +59,7 @@ def identity(pin: Pin) -> str:
 def next_step(facts: Facts) -> str:
     """What a person would do now."""
     if facts.status == "passed":
-        return f"engine serve {facts.model}"
+        return f"engine models list {facts.name}"
     if facts.status == "refused":
         return f"engine runs show {short(facts.run_id)}, then change the spec or the data"
     hint = facts.fault.hint if facts.fault else ""
@@ -125,7 +125,7 @@ def duration(seconds: float | None) -> str:
     """``0.02 s``, ``8.1 s``, ``2 min 05 s``, ``1 h 02 min``."""
     if seconds is None:
         return NONE
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.{2 if seconds < 1 else 1}f} s"
     minutes = round(seconds) // 60
     if minutes < 60:
@@ -199,4 +199,4 @@ def answers(gates: Sequence[Gate]) -> tuple[str, str]:
         return worst, f"{worst} {limit(gates[0])}"
     saying = sum(gate.mark == worst for gate in gates)
     share = f"{len(gates)} gates" if saying == len(gates) else f"{saying} of {len(gates)} gates"
-    return worst, f"{share}: {worst}"
+    return worst, f"{worst} \u00b7 {share}"

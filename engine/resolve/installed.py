@@ -25,7 +25,9 @@ class Installed:
     def behind(self, imports: Iterable[str], always: str) -> dict[str, str]:
         """The distributions that ``imports`` come from and all that those need, with versions; and ``always``."""
         found: dict[str, str] = {}
-        pending = [dist for name in imports for dist in self.provides.get(name, []) if name not in sys.stdlib_module_names]
+        pending = [
+            dist for name in imports for dist in self.provides.get(name, []) if name not in sys.stdlib_module_names
+        ]
         while pending:
             dist = pending.pop()
             if dist in found or dist not in self.versions or dist == always:
@@ -49,7 +51,10 @@ def survey(cache: Path | None = None) -> Installed:
     found = read()
     if path is not None:
         try:
-            write_once(path, json.dumps({"provides": found.provides, "versions": found.versions, "needs": found.needs}).encode())
+            write_once(
+                path,
+                json.dumps({"provides": found.provides, "versions": found.versions, "needs": found.needs}).encode(),
+            )
         except EngineError:
             return found  # a cache that cannot be written costs time, nothing else
     return found
@@ -73,7 +78,7 @@ def read() -> Installed:
             versions[name] = dist.version
             needs[name] = sorted(requirements(dist.requires or []))
     provides = {
-        module: sorted({canonicalize_name(name) for name in names})
+        module: sorted({str(canonicalize_name(name)) for name in names})
         for module, names in importlib.metadata.packages_distributions().items()
     }
     return Installed(provides=provides, versions=versions, needs=needs)
@@ -84,7 +89,7 @@ def requirements(lines: Iterable[str]) -> set[str]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    found = set()
+    found: set[str] = set()
     for line in lines:
         try:
             requirement = Requirement(line)

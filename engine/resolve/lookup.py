@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from engine.errors import EngineError, NotFound, UsageError, suggestion
 from engine.lake.protocol import Lake
@@ -16,14 +17,12 @@ from engine.registry.model import ModelRef
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex, closure
 from engine.resolve.installed import survey
-from engine.resolve.model import Answers, DataFile, DataPin, GitState, ModelPin, Platform
+from engine.resolve.model import Answers, Closure, DataFile, DataPin, GitState, ModelPin, Platform
 from engine.resolve.questions import CodeQuestion, DataQuestion, Questions
 from engine.spec.model import KeyPath
 from engine.spec.positions import Positions
 from engine.spec.surroundings import read_schema
 from engine.spec.vocabulary import format_of
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,26 +47,30 @@ def look_up(asked: Questions, world: World, schemas: Mapping[str, Any], position
         EngineError: with the place of the question that has no answer.
     """
 
-    def at(path: KeyPath, answer: Callable[[], Answer]) -> Answer:
+    @contextmanager
+    def at(path: KeyPath) -> Iterator[None]:
         try:
-            return answer()
+            yield
         except EngineError as error:
             error.place = error.place or str(positions.place(path))
             raise
 
     installed = survey(world.cache)
-    answers = Answers(
-        data={item.name: at(("data", item.name, "uri"), lambda item=item: pin_data(item, world.lake)) for item in asked.data},  # type: ignore[misc]
-        schemas={name: dict(read_schema(schemas[name], world.folder).content) for name in asked.schemas},
-        code={item.key: at(place_of(item), lambda item=item: closure(item, world.index, installed)) for item in asked.code},  # type: ignore[misc]
-        models={
-            ref: at(("evaluate", "gates"), lambda ref=ref: pin_model(asked.model, ref, world.registry))  # type: ignore[misc]
-            for ref in asked.models
-        },
-        platform=this_platform(),
-    )
+    data: dict[str, DataPin] = {}
+    for item in asked.data:
+        with at(("data", item.name, "uri")):
+            data[item.name] = pin_data(item, world.lake)
+    code: dict[str, Closure] = {}
+    for question in asked.code:
+        with at(place_of(question)):
+            code[question.key] = closure(question, world.index, installed)
+    models: dict[str, ModelPin] = {}
+    for ref in asked.models:
+        with at(("evaluate", "gates")):
+            models[ref] = pin_model(asked.model, ref, world.registry)
     world.index.save()
-    return answers
+    contents = {name: dict(read_schema(schemas[name], world.folder).content) for name in asked.schemas}
+    return Answers(data=data, schemas=contents, code=code, models=models, platform=this_platform())
 
 
 def place_of(question: CodeQuestion) -> KeyPath:
@@ -89,7 +92,9 @@ def pin_data(question: DataQuestion, lake: Lake) -> DataPin:
     formats = {question.format or format_of(uri.path if is_file(uri) else file.path) for file in found}
     if len(formats) != 1 or None in formats:
         names = ", ".join(sorted(str(name or "unknown") for name in formats))
-        raise UsageError(f"the files under {uri} are of {names} format", hint="write `format:`, or name one kind of file")
+        raise UsageError(
+            f"the files under {uri} are of {names} format", hint="write `format:`, or name one kind of file"
+        )
     return DataPin(uri=str(uri), commit=commit, files=found, format=str(formats.pop()))
 
 
@@ -119,7 +124,9 @@ def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
     known = {entry.path for entry in lake.list(uri.repository, commit, "")}
     known |= {path.rpartition("/")[0] + "/" for path in known if "/" in path}
     what = "object" if is_file(uri) else "folder"
-    return NotFound(f"{what} in lakefs://{uri.repository}/{uri.ref}/:", uri.path, hint=suggestion(uri.path, known, most=5))
+    return NotFound(
+        f"{what} in lakefs://{uri.repository}/{uri.ref}/:", uri.path, hint=suggestion(uri.path, known, most=5)
+    )
 
 
 def pin_model(name: str, ref: str, registry: Registry) -> ModelPin:
@@ -173,5 +180,3 @@ def git(root: Path, *arguments: str) -> str | None:
 def schemas_in(spec_data: Mapping[str, Any]) -> dict[str, Any]:
     """What each source of a spec says of its schema."""
     return {name: source.schema_ for name, source in spec_data.items() if source.schema_ is not None}
-
-

@@ -10,6 +10,7 @@ from engine.digest import digest_of, manifest_digest
 from engine.spec.model import Spec
 from engine.spec.positions import Positions
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFile:
     """One object of a source: its path below the source's, its SHA-256 and its length in bytes."""

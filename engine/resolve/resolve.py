@@ -27,7 +27,7 @@ def resolve(spec: Spec, answers: Answers, positions: Positions = Positions(), sh
     identity = {
         "format": FORMAT,
         **definition(spec, written),
-        "data": {name: data_identity(spec, name, answers) for name in spec.data},
+        "data": {name: data_identity(name, answers) for name in spec.data},
         "models": {ref: pin.document() for ref, pin in answers.models.items()},
         "code": manifest_digest(resolved.modules),
         "environment": digest_of(resolved.environment),
@@ -69,7 +69,7 @@ def gate_identity(gate: Gate) -> dict[str, Any]:
     return {**gate.model_dump(mode="json"), "name": gate.title}
 
 
-def data_identity(spec: Spec, name: str, answers: Answers) -> dict[str, Any]:
+def data_identity(name: str, answers: Answers) -> dict[str, Any]:
     """A source by content: its manifest's digest, its schema, and how its bytes are read."""
     pin = answers.data[name]
     return {"digest": pin.digest, "format": pin.format, "schema": answers.schemas.get(name)}

@@ -19,19 +19,9 @@ from engine.errors import DataUnreadable, NotFound, UsageError, suggestion
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 
-# ONNX Runtime's exceptions have no common ancestor of their own; ValueError and RuntimeError come from its Python side.
+# ONNX Runtime's exceptions have no common ancestor, and its Python side raises Python's own.
 VENDOR_ERRORS: tuple[type[Exception], ...] = (
-    vendor.EPFail,
-    vendor.EngineError,
-    vendor.Fail,
-    vendor.InvalidArgument,
-    vendor.InvalidGraph,
-    vendor.InvalidProtobuf,
-    vendor.ModelLoaded,
-    vendor.NoModel,
-    vendor.NoSuchFile,
-    vendor.NotImplemented,
-    vendor.RuntimeException,
+    *(item for item in vars(vendor).values() if isinstance(item, type) and issubclass(item, Exception)),
     RuntimeError,
     TypeError,
     ValueError,
@@ -230,11 +220,12 @@ def tensor_of(column: pa.ChunkedArray, tensor: Tensor) -> AnyArray:
         UsageError: when the column's type cannot become it, or it has nulls where the datatype has none.
     """
     if tensor.datatype in ("FP32", "FP64", "FP16") and is_number(column.type):
-        values = column.cast(pa.float64(), safe=False).to_numpy()
+        values: AnyArray = column.cast(pa.float64(), safe=False).to_numpy()
         with np.errstate(over="ignore"):
             return values.astype(DTYPES[tensor.datatype]).reshape(-1, 1)
     if tensor.datatype == "BYTES" and is_text(column.type):
-        return column.cast(pa.string()).fill_null("").to_numpy().astype(object).reshape(-1, 1)
+        text: AnyArray = column.cast(pa.string()).fill_null("").to_numpy().astype(object)
+        return text.reshape(-1, 1)
     if tensor.datatype not in ("FP32", "FP64", "FP16", "BYTES") and is_whole(column.type):
         return whole_tensor(column, tensor)
     raise wrong_type(tensor, str(column.type))
@@ -249,7 +240,7 @@ def whole_tensor(column: pa.ChunkedArray, tensor: Tensor) -> AnyArray:
     if column.null_count:
         raise wrong_type(tensor, f"{column.type} with {column.null_count:,} nulls")
     try:
-        values = column.cast(pa.from_numpy_dtype(DTYPES[tensor.datatype])).to_numpy()
+        values: AnyArray = column.cast(pa.from_numpy_dtype(DTYPES[tensor.datatype])).to_numpy()
     except pa.ArrowInvalid as error:
         raise wrong_type(tensor, f"{column.type} out of its range") from error
     return values.reshape(-1, 1)

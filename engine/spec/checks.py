@@ -109,7 +109,9 @@ def features_are_given_once(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A model reads at least one column, and each once."""
     if not spec.features.names:
         hint = "list columns under features.numeric or features.categorical"
-        yield Finding(rule="features", path=("features",), fact="a model needs at least one feature", hint=hint, at="key")
+        yield Finding(
+            rule="features", path=("features",), fact="a model needs at least one feature", hint=hint, at="key"
+        )
     for name, count in Counter(spec.features.names).items():
         if count > 1:
             path = last_mention(spec, name)
@@ -150,10 +152,15 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
             if known is not None and name not in known and path not in seen:
                 seen.add(path)
                 fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
-                yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, known_columns(spec, source, surroundings)))
+                yield Finding(
+                    rule="column-unknown",
+                    path=path,
+                    fact=fact,
+                    hint=suggestion(name, known_columns(source, surroundings)),
+                )
 
 
-def known_columns(spec: Spec, source: str, surroundings: Surroundings) -> tuple[str, ...]:
+def known_columns(source: str, surroundings: Surroundings) -> tuple[str, ...]:
     """The columns that a source's schema lists."""
     schema = surroundings.schemas.get(source)
     return (schema.columns or ()) if schema else ()
@@ -164,7 +171,7 @@ def columns_of(spec: Spec, source: str, surroundings: Surroundings) -> set[str] 
 
     SQL is not parsed here: each word of a query may be a column that it makes.
     """
-    columns = known_columns(spec, source, surroundings)
+    columns = known_columns(source, surroundings)
     if not columns:
         return None
     found = set(columns)
@@ -227,7 +234,9 @@ def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, An
         if name not in known:
             if not described.open_ended:
                 fact = f"{owner} has no parameter {shown(name)}"
-                yield Finding(rule="parameter-unknown", path=(*path, name), fact=fact, hint=suggestion(name, known), at="key")
+                yield Finding(
+                    rule="parameter-unknown", path=(*path, name), fact=fact, hint=suggestion(name, known), at="key"
+                )
         elif not fits(known[name].annotation, value):
             fact = f"{owner} takes {name}: {known[name].annotation}, got {shown(value)}"
             hint = suggestion(str(value), options(known[name].annotation))
@@ -320,13 +329,15 @@ def gates_agree(spec: Spec, _: Surroundings) -> Iterator[Finding]:
         other, low = floors.get((gate.metric, gate.slice), (index, float("-inf")))
         if high is not None and other != index and low > high:
             fact = f"no {gate.metric} is at least {low:g} (evaluate.gates.{other}) and at most {high:g}"
-            yield Finding(rule="gates-contradict", path=("evaluate", "gates", index), fact=fact, hint="change one of them")
+            yield Finding(
+                rule="gates-contradict", path=("evaluate", "gates", index), fact=fact, hint="change one of them"
+            )
 
 
 # -- operation ---------------------------------------------------------------------------------------------
 
 
-def performance_metrics_are_computed(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+def performance_metrics_are_computed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """Live performance is watched on metrics that the test has as well, and against a limit."""
     for index, item in enumerate(spec.monitor.performance if spec.monitor else ()):
         path: KeyPath = ("monitor", "performance", index)
@@ -364,7 +375,9 @@ def secrets_are_set(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]
     if isinstance(webhook, SecretRef) and not webhook.optional and webhook.env not in surroundings.variables:
         path: KeyPath = ("monitor", "on_alert", "webhook")
         fact = f"the environment variable {webhook.env} is not set"
-        yield Finding(rule="secret-unset", path=path, fact=fact, hint="set it where alerts are sent", severity="warning")
+        yield Finding(
+            rule="secret-unset", path=path, fact=fact, hint="set it where alerts are sent", severity="warning"
+        )
 
 
 CHECKS: tuple[Check, ...] = (
@@ -387,4 +400,3 @@ CHECKS: tuple[Check, ...] = (
     secrets_are_set,
 )
 """All checks, in the order in which a person would read the spec."""
-

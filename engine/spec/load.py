@@ -224,7 +224,15 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
         return Composed(problems=tuple(problems))
     typed = [hydra_override(text, main.parent) for text in overrides]
     # Hydra raises TypeError, AssertionError and others for some malformed input; this is its one door.
-    foreign = (HydraException, OmegaConfBaseException, TypeError, ValueError, AssertionError, LookupError, AttributeError)
+    foreign = (
+        HydraException,
+        OmegaConfBaseException,
+        TypeError,
+        ValueError,
+        AssertionError,
+        LookupError,
+        AttributeError,
+    )
     try:
         with opened(main.parent):
             loader = GlobalHydra.instance().config_loader()
@@ -307,9 +315,7 @@ def override_layer(text: str) -> Layer:
     return Layer(name=override_place(text), spots={path: here})
 
 
-def group_layers(
-    defaults: Sequence[Any], main: Path, own: Layer
-) -> tuple[list[Layer], list[Path], list[Problem]]:
+def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[Layer], list[Path], list[Problem]]:
     """The files of a defaults list as layers, in the order in which they win, and what is wrong with them."""
     layers: list[Layer] = []
     files: list[Path] = []
@@ -335,7 +341,7 @@ def group_layers(
 
 def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...]) -> Problem:
     """Hydra's complaint as a problem with the place that it is about."""
-    message = str(error)
+    message = f"{error} {error.__cause__ or ''}"
     about = next((text for text in overrides if text.lstrip("+~") in message), None)
     available = re.search(r"Available options in '([^']*)':\n((?:\t.*\n?)+)", message)
     missing = re.search(r"Could not find '([^']*)'", message)
@@ -349,7 +355,10 @@ def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...]) ->
     elif "out of range" in message:
         fact, hint = "there is no such list item", "list items are counted from 0"
     else:
-        fact, hint = first_line(error), "see the override grammar of Hydra: key=value, +key=value, ~key"
+        fact, hint = (
+            first_line(error.__cause__ or error),
+            "see the override grammar of Hydra: key=value, +key=value, ~key",
+        )
     if about is None and len(overrides) == 1 and not missing:
         about = overrides[0]
     if about is not None:

@@ -28,6 +28,7 @@ WORDS: Mapping[str, str] = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+OVERRIDDEN = "override "
 UNION_MEMBERS = frozenset({"str", "int", "SecretRef"})
 
 
@@ -44,7 +45,13 @@ class Composed:
     def place(self, path: KeyPath, at: str = "value") -> Place:
         """Where a person changes the key ``path``."""
         place = self.positions.place(self.origin.get(path, path), at)
-        return Place(file=place.file, line=place.line, column=place.column, key=dotted(path))
+        said = place.file.startswith(OVERRIDDEN) and names_key(place.file, dotted(path))
+        return Place(file=place.file, line=place.line, column=place.column, key="" if said else dotted(path))
+
+
+def names_key(override: str, key: str) -> bool:
+    """Whether the text of an override begins with a key, so that a message need not say it again."""
+    return override.removeprefix(OVERRIDDEN).lstrip("~+").startswith(f"{key}=")
 
 
 def drop_nulls(values: Any) -> tuple[Any, dict[KeyPath, KeyPath]]:
@@ -214,9 +221,8 @@ def example(path: KeyPath) -> str:
 def misplaced_secrets(composed: Composed) -> Iterator[Problem]:
     """Every place outside the secret fields that an environment variable would flow into."""
     for path, value in leaves(composed.values, ()):
-        if isinstance(value, str) and SECRET in value and path[-1:] != ("webhook",):
-            yield secret_problem(path, composed)
-        elif isinstance(value, str) and SECRET in value and not value.startswith(SECRET):
+        whole = path[-1:] == ("webhook",) and str(value).startswith(SECRET)
+        if isinstance(value, str) and SECRET in value and not whole:
             yield secret_problem(path, composed)
 
 

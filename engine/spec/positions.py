@@ -105,9 +105,7 @@ def syntax_problem(error: yaml.MarkedYAMLError, name: str) -> Scan:
     context = f" {error.context}" if error.context else ""
     fact = f"not YAML: {error.problem}{context}"
     hint = "check the indentation, quotes and brackets here and on the line before"
-    return Scan(
-        spots={}, problems=(Problem(rule="yaml-syntax", fact=fact, hint=hint, place=place),)
-    )
+    return Scan(spots={}, problems=(Problem(rule="yaml-syntax", fact=fact, hint=hint, place=place),))
 
 
 class Walk:
@@ -169,7 +167,9 @@ class Walk:
             self.report(node, below, "yaml-boolean-key", f"YAML reads the key `{node.value}` as a boolean", hint)
             return False
         if node.value in seen:
-            self.report(node, below, "yaml-duplicate-key", f'the key "{node.value}" is here twice', "remove one of them")
+            self.report(
+                node, below, "yaml-duplicate-key", f'the key "{node.value}" is here twice', "remove one of them"
+            )
             return False
         return True
 

@@ -23,7 +23,7 @@ def features_of(table: pa.Table, features: Mapping[str, Sequence[str]]) -> tuple
         for index, name in enumerate(features[role]):
             key = f"features.{role}.{index}"
             column = require_column(table, name, key)
-            found.append(Feature(name=name, role=role, datatype=datatype(name, role, column.type, key)))  # type: ignore[arg-type]
+            found.append(Feature(name=name, role=role, datatype=datatype(name, role, column.type, key)))
     return tuple(found)
 
 

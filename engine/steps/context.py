@@ -65,7 +65,7 @@ class Context:
         """Keep a JSON value in canonical form."""
         return self.put_bytes(canonical_json(value), "json")
 
-    def bytes(self, artifact: Artifact) -> bytes:
+    def data(self, artifact: Artifact) -> bytes:
         """An artifact's bytes, hashed on the way."""
         return self.store.read(artifact.digest)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +36,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
 def made(uses: str, given: Mapping[str, Any]) -> Detector:
     """The detector with its parameters."""
     component = load(find("detector", uses))
-    if not inspect.isclass(component):
+    if not isinstance(component, type):
         raise PluginFailed(f"{uses} is not a class", hint="a detector is a class with fit() and restore()", key="uses")
     detector: Detector = component(**given)
     return detector

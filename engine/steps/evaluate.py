@@ -16,8 +16,8 @@ from engine.serve.onnx import open_session
 from engine.spec.vocabulary import METRICS
 from engine.steps.columns import require_column, require_rows
 from engine.steps.context import Context
-from engine.steps.model import Artifact, Inputs, Outputs
 from engine.steps.metrics import AnyArray, Judged, compute, is_for
+from engine.steps.model import Artifact, Inputs, Outputs
 
 CURVE_POINTS = 200
 BINS = 10
@@ -37,7 +37,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     signature = context.json(inputs["signature"])
     require_rows(table, "the evaluation data", "evaluate.data")
     suitable(params["metrics"], signature["task"])
-    data = context.store.read(params["model"]) if "model" in params else context.bytes(inputs["model"])
+    data = context.store.read(params["model"]) if "model" in params else context.data(inputs["model"])
     answered = open_session(data, threads=context.cpus).predict(table)
     judged = judge(table, signature, answered.scores, params["target"])
     evaluation: dict[str, Any] = {
@@ -46,7 +46,9 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
         "classes": signature["classes"],
         "positive": signature["classes"][1] if signature["task"] == "binary" else None,
         "metrics": {name: {"value": compute(name, judged), "rows": table.num_rows} for name in params["metrics"]},
-        "slices": {name: list(by_slice(table, name, index, judged, params)) for index, name in enumerate(params["slices"])},
+        "slices": {
+            name: list(by_slice(table, name, index, judged, params)) for index, name in enumerate(params["slices"])
+        },
         "curves": curves(judged),
         "parity": parity(inputs.get("native"), table, judged, context),
     }
@@ -68,7 +70,9 @@ def suitable(metrics: Sequence[str], task: Any) -> None:
     for index, name in enumerate(metrics):
         if not is_for(name, task):
             known = ", ".join(metric for metric in METRICS if is_for(metric, task))
-            raise StepFailed(f"{name} is no metric for {task}", hint=f"for {task}: {known}", key=f"evaluate.metrics.{index}")
+            raise StepFailed(
+                f"{name} is no metric for {task}", hint=f"for {task}: {known}", key=f"evaluate.metrics.{index}"
+            )
 
 
 def judge(table: pa.Table, signature: Mapping[str, Any], scores: AnyArray, target: str) -> Judged:
@@ -97,9 +101,10 @@ def as_floats(column: pa.ChunkedArray, target: str) -> AnyArray:
         StepFailed: when it is not numeric.
     """
     try:
-        return column.cast(pa.float64()).to_numpy()
+        values: AnyArray = column.cast(pa.float64()).to_numpy()
     except pa.ArrowInvalid as error:
         raise StepFailed(f'the target "{target}" is {column.type}, not a number', key="target") from error
+    return values
 
 
 def class_indexes(column: pa.ChunkedArray, classes: Sequence[object], target: str) -> AnyArray:
@@ -117,13 +122,17 @@ def class_indexes(column: pa.ChunkedArray, classes: Sequence[object], target: st
     return np.array([known[str(item)] for item in values.to_pylist()], dtype=np.int64)
 
 
-def by_slice(table: pa.Table, column: str, index: int, judged: Judged, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def by_slice(
+    table: pa.Table, column: str, index: int, judged: Judged, params: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Each value of a slice column, the most frequent first, with its metrics."""
     values = slice_values(table, column, f"evaluate.slices.{index}")
     counts = pc.value_counts(values).to_pylist()
     if len(counts) > MAX_SLICE_VALUES:
         raise StepFailed(
-            f'"{column}" has {len(counts):,} values', hint="slice by a column of few values", key=f"evaluate.slices.{index}"
+            f'"{column}" has {len(counts):,} values',
+            hint="slice by a column of few values",
+            key=f"evaluate.slices.{index}",
         )
     labels = np.array(values.to_pylist(), dtype=object)
     for item in sorted(counts, key=lambda item: (-item["counts"], str(item["values"]))):
@@ -170,7 +179,11 @@ def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Co
     scores = np.asarray(model.scores(table), dtype=np.float64)
     if judged.task == "regression":
         scale = np.maximum(np.abs(scores), 1.0)
-        return {"max_difference": float(np.max(np.abs(scores - judged.score) / scale)), "label_flips": 0, "rows": len(scores)}
+        return {
+            "max_difference": float(np.max(np.abs(scores - judged.score) / scale)),
+            "label_flips": 0,
+            "rows": len(scores),
+        }
     shown = scores[:, 1] if judged.task == "binary" else scores
     flips = int(np.sum(scores.argmax(axis=1) != judged.label))
     return {"max_difference": float(np.max(np.abs(shown - judged.score))), "label_flips": flips, "rows": len(scores)}

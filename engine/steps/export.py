@@ -27,7 +27,9 @@ def run(inputs: Inputs, _: Mapping[str, Any], context: Context) -> Outputs:
     names = [tensor.name for tensor in session.inputs]
     unknown = sorted(set(names) - set(task.names))
     if unknown:
-        raise PluginFailed(f"the ONNX model reads {unknown[0]!r}, which is no feature", hint="name its inputs as the features")
+        raise PluginFailed(
+            f"the ONNX model reads {unknown[0]!r}, which is no feature", hint="name its inputs as the features"
+        )
     return Outputs(
         artifacts={
             "model": context.put_bytes(data, "onnx"),

@@ -15,9 +15,9 @@ from engine.serve.onnx import open_session
 from engine.spec.vocabulary import MEASUREMENTS, limits_are_upper
 from engine.steps.compare import Difference, difference
 from engine.steps.context import Context
-from engine.steps.model import Inputs, Outputs
 from engine.steps.evaluate import judged_from
 from engine.steps.latency import latencies
+from engine.steps.model import Inputs, Outputs
 
 Verdict = dict[str, Any]
 
@@ -42,7 +42,9 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     return Outputs(artifacts={"verdict": context.put_json(plain(verdict))})
 
 
-def verdict_of(gate: Mapping[str, Any], passed: bool, value: float | None, limit: object, reason: str, **more: Any) -> Verdict:
+def verdict_of(
+    gate: Mapping[str, Any], passed: bool, value: float | None, limit: object, reason: str, **more: Any
+) -> Verdict:
     """A verdict in the form that records and reports have."""
     return {
         "name": gate["name"],
@@ -75,7 +77,14 @@ def bounded(gate: Mapping[str, Any], value: float | None, rows: int | None = Non
     if value is None:
         reason = f"{what} is not defined, so it cannot pass"
         return verdict_of(gate, False, None, shown_limit(gate), reason, rows=rows)
-    return verdict_of(gate, within(gate, value), value, shown_limit(gate), f"{what} is {value:.6g}, {relation(gate, value)}", rows=rows)
+    return verdict_of(
+        gate,
+        within(gate, value),
+        value,
+        shown_limit(gate),
+        f"{what} is {value:.6g}, {relation(gate, value)}",
+        rows=rows,
+    )
 
 
 def within(gate: Mapping[str, Any], value: float) -> bool:
@@ -117,7 +126,8 @@ def per_slice(gate: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Verdict
     failing = [part for part in judged if not within(gate, part[metric])]
     upper = limits_are_upper(metric)
     worst = (max if upper else min)(failing or judged, key=lambda part: part[metric])
-    reason = f"{metric} for {column} {worst['value']} ({worst['rows']:,} rows) is {worst[metric]:.6g}, {relation(gate, worst[metric])}"
+    which = f"{metric} for {column} {worst['value']} ({worst['rows']:,} rows)"
+    reason = f"{which} is {worst[metric]:.6g}, {relation(gate, worst[metric])}"
     if failing and len(failing) > 1:
         reason += f"; {len(failing)} of {len(judged)} slices fail"
     elif not failing:
@@ -137,28 +147,38 @@ def against_baseline(gate: Mapping[str, Any], pin: Mapping[str, Any], inputs: In
     theirs = judged_from(context.table(inputs["baseline"]), evaluation)
     judges: list[tuple[str, Difference | None]] = [("", difference(gate["metric"], ours, theirs, gate["confidence"]))]
     if gate["slice"] is not None:
-        judges = slice_differences(gate, ours, theirs, context.table(inputs["predictions"]).column(f"slice.{gate['slice']}"))
+        judges = slice_differences(
+            gate, ours, theirs, context.table(inputs["predictions"]).column(f"slice.{gate['slice']}")
+        )
     defined = [(name, found) for name, found in judges if found is not None]
     if not defined:
-        return verdict_of(gate, False, None, limit, f"{gate['metric']} is not defined on these rows, so nothing is shown")
+        return verdict_of(
+            gate, False, None, limit, f"{gate['metric']} is not defined on these rows, so nothing is shown"
+        )
     name, worst = min(defined, key=lambda item: item[1].bound)
     passed = worst.bound >= limit if gate["max_drop"] is not None else worst.bound > limit
     where = f" for {gate['slice']} {name}" if name else ""
     reason = (
         f"{gate['metric']}{where} is {worst.ours:.6g} against {worst.theirs:.6g} of version {pin['version']}; at "
-        f"{gate['confidence']:.0%} confidence the gain is at least {worst.bound:+.4g} ({worst.method}, {worst.rows:,} rows), "
+        f"{gate['confidence']:.0%} confidence the gain is at least {worst.bound:+.4g} "
+        f"({worst.method}, {worst.rows:,} rows), "
         f"and {'at least' if gate['max_drop'] is not None else 'more than'} {limit:+g} is asked"
     )
     return verdict_of(gate, passed, worst.gain, limit, reason, bound=worst.bound, rows=worst.rows, method=worst.method)
 
 
-def slice_differences(gate: Mapping[str, Any], ours: Any, theirs: Any, column: Any) -> list[tuple[str, Difference | None]]:
+def slice_differences(
+    gate: Mapping[str, Any], ours: Any, theirs: Any, column: Any
+) -> list[tuple[str, Difference | None]]:
     """The difference in every slice of enough rows."""
     labels = np.array(column.to_pylist(), dtype=object)
     names, counts = np.unique(labels, return_counts=True)
     chosen = [name for name, count in zip(names, counts, strict=True) if count >= gate["min_rows"]]
     return [
-        (str(name), difference(gate["metric"], ours.rows(labels == name), theirs.rows(labels == name), gate["confidence"]))
+        (
+            str(name),
+            difference(gate["metric"], ours.rows(labels == name), theirs.rows(labels == name), gate["confidence"]),
+        )
         for name in chosen
     ]
 
@@ -167,13 +187,14 @@ def without_baseline(gate: Mapping[str, Any], pin: Mapping[str, Any], limit: flo
     """The verdict when there is nothing to compare with."""
     decision = gate["on_missing"] or ("refuse" if pin["known"] else "pass")
     has = "no longer names a version" if pin["known"] else "has never named a version"
-    reason = f"`{gate['baseline']}` {has}: nothing to compare with, so this gate {'passes' if decision == 'pass' else 'refuses'}"
+    does = "passes" if decision == "pass" else "refuses"
+    reason = f"`{gate['baseline']}` {has}: nothing to compare with, so this gate {does}"
     return verdict_of(gate, decision == "pass", None, limit, reason, missing=True)
 
 
 def measured(gate: Mapping[str, Any], inputs: Inputs, context: Context) -> Verdict:
     """A latency of one-row requests through the server's own inference path, on this machine, now."""
-    session = open_session(context.bytes(inputs["model"]))
+    session = open_session(context.data(inputs["model"]))
     found = latencies(session, context.table(inputs["table"]))
     value = found[gate["metric"]]
     verdict = bounded(gate, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +43,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
 def made(uses: str, given: Mapping[str, Any]) -> Trainer:
     """The trainer with its parameters."""
     component = load(find("trainer", uses))
-    if not inspect.isclass(component):
+    if not isinstance(component, type):
         raise PluginFailed(f"{uses} is not a class", hint="a trainer is a class with a method fit()", key="uses")
     trainer: Trainer = component(**given)
     return trainer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ import pyarrow as pa
 
 from engine.plugins import PluginFailed, Transform, find, load
 from engine.steps.context import Context
-from engine.steps.model import Inputs, Outputs
 from engine.steps.ingest import normal
+from engine.steps.model import Inputs, Outputs
 
 
 def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
@@ -33,7 +32,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
 def bound(uses: str, given: Mapping[str, Any]) -> Transform:
     """A transform with its parameters: an instance of a class, or a function with its keywords filled in."""
     component = load(find("transform", uses))
-    if inspect.isclass(component):
+    if isinstance(component, type):
         made: Transform = component(**given)
         return made
     assert callable(component)

@@ -60,7 +60,14 @@ def schema_of(content: Mapping[str, Any]) -> Any:
     """
     try:
         return deserialize_schema(with_nullable_integers(content))
-    except (pandera.errors.SchemaDefinitionError, pandera.errors.SchemaInitError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except (
+        pandera.errors.SchemaDefinitionError,
+        pandera.errors.SchemaInitError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        ValueError,
+    ) as error:
         hint = "see pandera's documentation of schemas in YAML: columns, dtype, nullable, checks"
         raise StepFailed(f"pandera does not accept this schema: {error}", hint=hint) from error
 
@@ -91,7 +98,9 @@ def frame(table: pa.Table, content: Mapping[str, Any]) -> pd.DataFrame:
     frame = table.drop_columns([name for name in wanted if name in table.column_names]).to_pandas()
     for name, dtype in wanted.items():
         if name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
-            frame[name] = table.column(name).to_pandas(types_mapper=lambda _, dtype=dtype: pd.api.types.pandas_dtype(dtype))
+            frame[name] = table.column(name).to_pandas(
+                types_mapper=lambda _, dtype=dtype: pd.api.types.pandas_dtype(dtype)
+            )
         elif name in table.column_names:
             frame[name] = table.column(name).to_pandas()
     return frame[table.column_names]
@@ -112,10 +121,14 @@ def violations(cases: pd.DataFrame, rows: int, context: Context) -> Violations:
             "row": pa.array([None if pd.isna(item) else int(item) for item in cases["index"]], pa.int64()),
         }
     )
-    counts = cases.groupby(["column", "check"], dropna=False, sort=True).size().sort_values(ascending=False, kind="stable")
+    counts = (
+        cases.groupby(["column", "check"], dropna=False, sort=True).size().sort_values(ascending=False, kind="stable")
+    )
     worst = counts.index[0]
     first = cases[(cases["column"] == worst[0]) & (cases["check"] == worst[1])]["failure_case"].iloc[0]
-    fact = f"{len(cases):,} failure cases in {rows:,} rows; the worst: column {worst[0]}, {worst[1]}, {json_like(first)}"
+    fact = (
+        f"{len(cases):,} failure cases in {rows:,} rows; the worst: column {worst[0]}, {worst[1]}, {json_like(first)}"
+    )
     return Violations(fact, summary(cases, counts), context.put_table(table))
 
 
@@ -125,7 +138,9 @@ def summary(cases: pd.DataFrame, counts: Any) -> str:
     for (column, check), count in list(counts.items())[:SHOWN_ROWS]:
         found = cases[(cases["column"] == column) & (cases["check"] == check)].iloc[0]
         row = "" if pd.isna(found["index"]) else f" ({int(found['index']):,})"
-        lines.append(f"{str(column)[:20]:<20} {str(check)[:40]:<40} {count:>9,}  {json_like(found['failure_case'])}{row}")
+        lines.append(
+            f"{str(column)[:20]:<20} {str(check)[:40]:<40} {count:>9,}  {json_like(found['failure_case'])}{row}"
+        )
     if len(counts) > SHOWN_ROWS:
         lines.append(f"... and {len(counts) - SHOWN_ROWS} more checks")
     return "\n".join(lines)

@@ -206,7 +206,9 @@ class EmbeddedLake:
             changes = self._staged(db, repository, branch)
             after, written = apply(before, changes, lambda digest: self._entries(db, digest))
             if after == before:
-                raise NothingToCommit(f"nothing is staged on {repository}/{branch}", hint="put or delete an object first")
+                raise NothingToCommit(
+                    f"nothing is staged on {repository}/{branch}", hint="put or delete an object first"
+                )
             db.executemany("insert or ignore into blobs values (?, ?)", [(new.digest, new.data) for new in written])
             wanted = Commit(
                 id="",
@@ -223,7 +225,9 @@ class EmbeddedLake:
 
     # -- below ----------------------------------------------------------------------------------------
 
-    def _insert_commit(self, db: sqlite3.Connection, repository: str, wanted: Commit, tree: builtins.list[Range]) -> Commit:
+    def _insert_commit(
+        self, db: sqlite3.Connection, repository: str, wanted: Commit, tree: builtins.list[Range]
+    ) -> Commit:
         packed = pack_tree(tree)
         body = {
             "author": wanted.author,
@@ -304,7 +308,6 @@ class EmbeddedLake:
 
     def _commit(self, db: sqlite3.Connection, repository: str, id: str) -> Commit:
 
-
         row = db.execute("select body from commits where repository = ? and id = ?", (repository, id)).fetchone()
         return commit_from(id, json.loads(row["body"]))
 
@@ -327,7 +330,9 @@ class EmbeddedLake:
 
     def _staged(self, db: sqlite3.Connection, repository: str, ref: str) -> dict[str, Entry | None]:
         """The staged changes that reading ``ref`` shows: those of a plain branch."""
-        rows = db.execute("select path, digest, size from staged where repository = ? and branch = ?", (repository, ref))
+        rows = db.execute(
+            "select path, digest, size from staged where repository = ? and branch = ?", (repository, ref)
+        )
         return {
             row["path"]: Entry(path=row["path"], digest=row["digest"], size=row["size"]) if row["digest"] else None
             for row in rows

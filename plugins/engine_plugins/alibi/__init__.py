@@ -1,0 +1,1 @@
+"""Detector `alibi.TabularDrift`: alibi-detect behind the protocol of detectors."""

@@ -1,0 +1,1 @@
+"""Detectors `ks` and `chi2`: univariate drift tests of our own, on scipy."""

@@ -1,0 +1,1 @@
+"""Transform `python`: a function of the project, table in, table out."""

@@ -1,0 +1,1 @@
+"""Transform `sql`: one SELECT over `{source}` in a closed DuckDB."""
