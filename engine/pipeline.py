@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.digest import canonical_json
 from engine.errors import Place
-from engine.execute.protocol import Executor, Report, StepOutcome, Work
+from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work
 from engine.plan.compile import compile
 from engine.plan.model import Plan
 from engine.record.build import build
@@ -120,6 +120,7 @@ def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> Ru
         fresh=fresh,
     )
     started, clock = datetime.now(UTC), time.perf_counter()
+    report(StepEvent(id="", what="begun"))
     outcomes = chosen.execute(work, report)
     placed = {step.id: with_place(outcomes[step.id], step.key, loaded) for step in plan.steps}
     return RunResult(

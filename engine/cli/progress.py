@@ -63,7 +63,7 @@ class Tree:
         self.begun = time.monotonic()
         self.shown = False
         self.live = Live(
-            console=Console(file=sys.stderr), get_renderable=self.render, refresh_per_second=TICKS, transient=True
+            console=Console(file=sys.stderr, no_color=not view.coloured(sys.stderr)), get_renderable=self.render, refresh_per_second=TICKS, transient=True
         )
 
     def __enter__(self) -> Tree:
@@ -83,7 +83,7 @@ class Tree:
             self.live.start()
         if event.outcome is not None:
             self.over[event.id] = event.outcome
-        else:
+        elif event.what == "started":
             self.since[event.id] = time.monotonic()
 
     def render(self) -> RichTree:

@@ -87,7 +87,7 @@ def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
 def display(prepared: Prepared) -> Iterator[Listener]:
     """A live tree on a terminal, plain lines in a pipe; both on standard error."""
     settled = {} if prepared.desk.records.answer(prepared.resolved.run_id) else prepared.desk.settled(prepared.plan)
-    if view.coloured(sys.stderr):
+    if view.is_terminal(sys.stderr):
         with Tree(prepared.plan, settled) as tree:
             yield tree
     else:
@@ -119,7 +119,7 @@ def show(finished: Finished, prepared: Prepared, written: list[str]) -> None:
     found = report_of(record, prepared.desk.store, with_record_path(finished, prepared), tuple(written))
     if record.status == "failed":
         show_log(record)
-    if view.coloured(sys.stdout):
+    if view.is_terminal(sys.stdout):
         view.console().print(card(found))
     else:
         view.line(plain(found))

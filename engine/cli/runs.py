@@ -74,7 +74,7 @@ def show(
         return 0
     folder = home.records.folder(record.run_id) / "executions" / str(record.execution)
     found = report_of(record, home.store, {**record.summary, "record": str(folder)})
-    if view.coloured(sys.stdout):
+    if view.is_terminal(sys.stdout):
         view.console().print(card(found))
     else:
         view.line(plain(found))

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 RED, YELLOW, DIM, BOLD, RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a person looks at a stream, so that it may move and have borders."""
+    return bool(stream.isatty()) and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
+
+
 def coloured(stream: Any) -> bool:
     """Whether a stream is a terminal that wants colour."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return False
-    return bool(stream.isatty()) and not os.environ.get("CI")
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def paint(text: str, *codes: str, stream: Any = None) -> str:

@@ -67,10 +67,10 @@ def outcome_from(document: Mapping[str, Any]) -> StepOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepEvent:
-    """A step has started, or is over with an outcome."""
+    """The execution has begun (``id`` is empty), a step has started, or it is over with an outcome."""
 
     id: str
-    what: Literal["started", "over"]
+    what: Literal["begun", "started", "over"]
     outcome: StepOutcome | None = None
 
 

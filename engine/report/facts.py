@@ -29,7 +29,7 @@ from engine.report.model import (
 
 def facts(report: Report) -> Facts:
     """What ``report`` says, every text cleaned once for all renderers."""
-    run, evaluation = report.run, mapping(report.evaluation)
+    run, evaluation = mapping(report.run), mapping(report.evaluation)
     model, curves = mapping(run.get("model")), mapping(evaluation.get("curves"))
     metrics = measures(run, evaluation)
     return Facts(
@@ -197,9 +197,12 @@ def calibration(document: Document) -> Calibration | None:
 
 
 def residuals(document: Document) -> Residuals | None:
-    """The histogram of residuals, where its edges fit its counts."""
+    """The histogram of residuals, where its edges ascend and fit its counts."""
     edges, counts = numbers(document.get("edges")), numbers(document.get("counts"))
-    return Residuals(edges=edges, counts=counts) if counts and len(edges) == len(counts) + 1 else None
+    if not counts or min(counts) < 0 or len(edges) != len(counts) + 1:
+        return None
+    ascending = list(edges) == sorted(edges) and number(edges[-1] - edges[0]) is not None
+    return Residuals(edges=edges, counts=counts) if ascending else None
 
 
 def fault(document: Document) -> Fault | None:

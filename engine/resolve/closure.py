@@ -101,6 +101,8 @@ def closure(question: CodeQuestion, index: SourceIndex, installed: Installed) ->
     pending, seen = starts, set(starts)
     while pending:
         module = pending.pop()
+        if module == ENGINE:
+            continue  # it only names the Python API, which loads on demand and in no step
         path = index.path(module)
         if path is None or not (is_followed(module) or index.is_project(path)):
             foreign.add(module.split(".")[0])

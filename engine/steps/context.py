@@ -21,6 +21,11 @@ from engine.store.objects import ObjectStore, write_once
 ROWS_PER_BATCH = 65_536
 
 
+def indented(text: str) -> None:
+    """Print a line of a step's log."""
+    print(f"  {text}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
     """A step's only way out: the object store, the Engine home, and what it may use."""
@@ -30,7 +35,7 @@ class Context:
     run_id: str
     step: str
     cpus: int = 1
-    log: Callable[[str], None] = print
+    log: Callable[[str], None] = indented
 
     # -- tables ---------------------------------------------------------------------------------------
 

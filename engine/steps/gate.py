@@ -82,7 +82,7 @@ def bounded(gate: Mapping[str, Any], value: float | None, rows: int | None = Non
         within(gate, value),
         value,
         shown_limit(gate),
-        f"{what} is {value:.6g}, {relation(gate, value)}",
+        f"{what} is {value:.4g}, {relation(gate, value)}",
         rows=rows,
     )
 
@@ -127,7 +127,7 @@ def per_slice(gate: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Verdict
     upper = limits_are_upper(metric)
     worst = (max if upper else min)(failing or judged, key=lambda part: part[metric])
     which = f"{metric} for {column} {worst['value']} ({worst['rows']:,} rows)"
-    reason = f"{which} is {worst[metric]:.6g}, {relation(gate, worst[metric])}"
+    reason = f"{which} is {worst[metric]:.4g}, {relation(gate, worst[metric])}"
     if failing and len(failing) > 1:
         reason += f"; {len(failing)} of {len(judged)} slices fail"
     elif not failing:
@@ -159,7 +159,7 @@ def against_baseline(gate: Mapping[str, Any], pin: Mapping[str, Any], inputs: In
     passed = worst.bound >= limit if gate["max_drop"] is not None else worst.bound > limit
     where = f" for {gate['slice']} {name}" if name else ""
     reason = (
-        f"{gate['metric']}{where} is {worst.ours:.6g} against {worst.theirs:.6g} of version {pin['version']}; at "
+        f"{gate['metric']}{where} is {worst.ours:.4g} against {worst.theirs:.4g} of version {pin['version']}; at "
         f"{gate['confidence']:.0%} confidence the gain is at least {worst.bound:+.4g} "
         f"({worst.method}, {worst.rows:,} rows), "
         f"and {'at least' if gate['max_drop'] is not None else 'more than'} {limit:+g} is asked"

@@ -59,7 +59,7 @@ def test_points_of_a_curve_without_a_number_are_left_out() -> None:
     assert (found.fpr, found.tpr) == ((0, 1), (0, 1))
 
 
-@pytest.mark.parametrize("edges", [[0, 1], [0, 1, 2, 3], []])
-def test_a_histogram_whose_edges_do_not_fit_is_not_drawn(edges: list[int]) -> None:
+@pytest.mark.parametrize("edges", [[0, 1], [0, 1, 2, 3], [], [2, 1, 0], [-1e308, 0, 1e308]])
+def test_a_histogram_whose_edges_do_not_fit_or_ascend_is_not_drawn(edges: list[int]) -> None:
     curves = {"residuals": {"edges": edges, "counts": [3, 4]}}
     assert facts(Report(run={}, evaluation={"curves": curves})).residuals is None

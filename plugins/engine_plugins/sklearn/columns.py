@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-
-from engine.plugins import Feature, PluginFailed, TrainingTask
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
+
+from engine.plugins import Feature, PluginFailed, TrainingTask
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 Encoding = Literal["auto", "ordinal", "onehot"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.plugins import Feature, PluginFailed
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
+
+from engine.plugins import Feature, PluginFailed
 
 if TYPE_CHECKING:
     from onnx import GraphProto

@@ -10,9 +10,10 @@ import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+
 from engine.errors import nearest, suggestion
 from engine.plugins import PluginFailed, TrainingTask, source_of
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 # Top-level packages, and the distributions that bring them.
 LIBRARIES: Mapping[str, str] = {"sklearn": "scikit-learn", "xgboost": "xgboost", "lightgbm": "lightgbm"}

@@ -8,6 +8,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from engine.errors import suggestion
+from engine.plugins import Feature, PluginFailed, TrainingTask
 from engine_plugins.sklearn.columns import (
     AnyArray,
     Encoding,
@@ -20,12 +26,6 @@ from engine_plugins.sklearn.columns import (
 )
 from engine_plugins.sklearn.convert import OUTPUTS, require_convertible, to_onnx
 from engine_plugins.sklearn.estimators import build, explained, prepared, require_task
-from threadpoolctl import threadpool_limits
-
-from engine.errors import suggestion
-from engine.plugins import Feature, PluginFailed, TrainingTask
-from sklearn.base import BaseEstimator, is_classifier
-from sklearn.pipeline import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

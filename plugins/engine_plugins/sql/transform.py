@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -27,7 +28,6 @@ CLOSED: Mapping[str, str | bool | int] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
     "preserve_insertion_order": True,
-    "TimeZone": "UTC",
 }
 # What duckdb_functions() calls consistent though it is not, or lists under another name, and what runs other SQL.
 UNSTEADY = frozenset(
@@ -101,6 +101,7 @@ def close(connection: duckdb.DuckDBPyConnection, ordered: bool) -> None:
     """Lock the settings; where the order of rows counts, keep the optimizer from turning filters into joins."""
     if ordered:
         connection.execute("set disabled_optimizers = 'in_clause'")
+    connection.execute("set TimeZone = 'UTC'")
     connection.execute("set lock_configuration = true")
 
 
@@ -111,13 +112,12 @@ def fetched(connection: duckdb.DuckDBPyConnection, sql: str, ordered: bool) -> p
         PluginFailed: when two of its columns have one name.
     """
     relation = connection.sql(sql)
-    names = list(relation.columns)
-    described = [str(column[0]) for column in connection.execute(f"describe {sql}").fetchall()]
-    double = sorted({name for name in described if described.count(name) > 1})
+    names = [name.lower() for name in relation.columns]
+    double = sorted({name for name in names if names.count(name) > 1})
     if double:
         hint = "name them apart with AS, or leave one out with EXCLUDE"
         raise PluginFailed(f'two columns of the result are called "{double[0]}"', hint=hint, key=KEY)
-    return (relation if ordered or not names else relation.order("ALL")).to_arrow_table()
+    return (relation if ordered else relation.order("ALL")).to_arrow_table()
 
 
 # -- judging the query -------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def checked(connection: duckdb.DuckDBPyConnection, query: str, columns: Iterable
         raise PluginFailed("the query does not read {source}", hint="write `select ... from {source}`", key=KEY)
     tree = parsed(connection, sql_of(query))
     require_known_tables(tree)
-    require_steady(connection, tree, set(columns))
+    require_steady(tree, set(columns))
     return tree
 
 
@@ -151,22 +151,27 @@ def parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Node:
         hint = "write one SELECT; a transform only reads {source}"
         raise PluginFailed(f"the query is {kind.name}, not SELECT", hint=hint, key=KEY)
     row = connection.execute("select json_serialize_sql(?)", [statements[0].query]).fetchone()
-    document: Node = json.loads(row[0] if row else "{}")
+    try:
+        document: Node = json.loads(row[0] if row else "{}")
+    except RecursionError as error:
+        hint = "name its parts in common table expressions"
+        raise PluginFailed("the query is nested too deeply", hint=hint, key=KEY) from error
     if document.get("error"):
         fact = f"DuckDB cannot take this query apart: {document.get('error_message')}"
         raise PluginFailed(fact, hint="write a plain SELECT", key=KEY)
     return dict(document["statements"][0]["node"])
 
 
-def walk(value: object) -> Iterator[Node]:
+def walk(tree: Node) -> Iterator[Node]:
     """Every node of a syntax tree."""
-    if isinstance(value, dict):
-        yield value
-        for item in value.values():
-            yield from walk(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from walk(item)
+    waiting: list[object] = [tree]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
 
 
 def require_known_tables(tree: Node) -> None:
@@ -189,13 +194,13 @@ def require_known_tables(tree: Node) -> None:
                 raise PluginFailed(f"the query reads from {name}(...), which is refused", hint=hint, key=KEY)
 
 
-def require_steady(connection: duckdb.DuckDBPyConnection, tree: Node, columns: set[str]) -> None:
+def require_steady(tree: Node, columns: set[str]) -> None:
     """Refuse functions and samples that differ from run to run.
 
     Raises:
         PluginFailed: for the first of them.
     """
-    unsteady = unsteady_functions(connection)
+    unsteady = unsteady_functions()
     for node in walk(tree):
         name = unsteady_name(node, unsteady, {column.lower() for column in columns})
         if name:
@@ -220,12 +225,13 @@ def unsteady_name(node: Node, unsteady: frozenset[str], columns: set[str]) -> st
     return ""
 
 
-def unsteady_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+@cache
+def unsteady_functions() -> frozenset[str]:
     """What this DuckDB calls volatile or the same within one query only, and what we know beside it."""
-    rows = connection.execute(
-        "select distinct function_name from duckdb_functions() where stability is not null and stability <> 'CONSISTENT'"
-    ).fetchall()
-    return (frozenset(str(row[0]) for row in rows) | UNSTEADY) - STEADY
+    with duckdb.connect(":memory:", config=dict(CLOSED)) as connection:
+        rows = connection.execute("select distinct function_name, stability from duckdb_functions()").fetchall()
+    found = frozenset(str(name) for name, stability in rows if stability not in (None, "CONSISTENT"))
+    return (found | UNSTEADY) - STEADY
 
 
 def is_ordered(tree: Node) -> bool:
@@ -276,7 +282,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 def translated(error: duckdb.Error, columns: Iterable[str]) -> PluginFailed:
     """What DuckDB says of a query, in one line, with the nearest column when one is missing."""
-    text = str(error).strip()
+    text = str(error).strip().replace(f'"{SOURCE}"', PLACEHOLDER)
     fact = text.splitlines()[0].partition(" Error: ")[2] or text.splitlines()[0]
     quoted = fact.split('"')
     if fact.startswith("Referenced column") and len(quoted) > 1:
