@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EngineError as error:
         return complain(error, given)
     except (KeyboardInterrupt, typer.Abort):
-        return complain_code("interrupted", "interrupted; finished steps stay cached", given, INTERRUPTED)
+        return interrupted(given)
+    except SystemExit as end:  # typer's answer to Ctrl-C
+        return interrupted(given) if end.code == INTERRUPTED else int(end.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -83,6 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def interrupt(_: int, __: FrameType | None) -> None:
     """SIGTERM ends a command as Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def interrupted(given: Sequence[str]) -> int:
+    """The command was stopped by Ctrl-C or SIGTERM."""
+    return complain_code("interrupted", "interrupted; finished steps stay cached", given, INTERRUPTED)
 
 
 def refuse_usage(error: BaseException, given: Sequence[str]) -> int:

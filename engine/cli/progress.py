@@ -63,7 +63,10 @@ class Tree:
         self.begun = time.monotonic()
         self.shown = False
         self.live = Live(
-            console=Console(file=sys.stderr, no_color=not view.coloured(sys.stderr)), get_renderable=self.render, refresh_per_second=TICKS, transient=True
+            console=Console(file=sys.stderr, no_color=not view.coloured(sys.stderr)),
+            get_renderable=self.render,
+            refresh_per_second=TICKS,
+            transient=True,
         )
 
     def __enter__(self) -> Tree:

@@ -10,7 +10,10 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 TICK = 0.1
+CONNECT_SECONDS = 5.0
 OWN_CLUSTER = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster of one machine stays on 127.0.0.1
@@ -83,7 +87,7 @@ class Flight:
         self.submit(steps)
         pending = list(self.refs)
         while pending:
-            ready, pending = ray.wait(pending, timeout=TICK, fetch_local=True)
+            ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
             self.notice_starts()
             for ref in ready:
                 self.take(ref)
@@ -119,9 +123,16 @@ class Flight:
         try:
             outcome: StepOutcome = ray.get(ref)
         except ray.exceptions.RayError as error:
-            outcome = lost(step, error, self.started.get(step.id))
+            outcome = self.given_up(step, error)
         self.outcomes[step.id] = outcome
         self.report(StepEvent(id=step.id, what="over", outcome=outcome))
+
+    def given_up(self, step: Step, error: Exception) -> StepOutcome:
+        """What became of a step whose task Ray gave up: skipped when one that it needs was lost, else failed."""
+        waited_for = [self.outcomes.get(need) for need in step.needs]
+        if any(outcome is None or not outcome.done for outcome in waited_for):
+            return StepOutcome(id=step.id, kind=step.kind, status="skipped")
+        return lost(step, error, self.started.get(step.id))
 
     def end_overdue(self, pending: list[ObjectRef[StepOutcome]]) -> None:
         """End the tasks that are past their time."""
@@ -136,7 +147,7 @@ class Flight:
 
 
 def lost(step: Step, error: Exception, since: float | None) -> StepOutcome:
-    """What became of a step whose task Ray gave up: past its time, out of memory, its worker dead, or not run."""
+    """A step whose own task was lost: it was out of memory, past its time, or its process died."""
     import ray
 
     limit = step.resources.timeout
@@ -149,19 +160,10 @@ def lost(step: Step, error: Exception, since: float | None) -> StepOutcome:
     elif isinstance(error, (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError)):
         fact = f"the process of {step.id} died {step.resources.retries + 1} times"
         raised = StepFailed(fact, hint="look for a crash in native code, or for the system's out-of-memory killer")
-    elif isinstance(error, ray.exceptions.RayTaskError) and dependency_of(error):
-        return StepOutcome(id=step.id, kind=step.kind, status="skipped")
     else:
         raised = StepFailed(f"Ray gave up {step.id}: {str(error).strip().splitlines()[-1]}")
     document = {**raised.document(), "key": raised.key}
     return StepOutcome(id=step.id, kind=step.kind, status="failed", error=document, seconds=seconds)
-
-
-def dependency_of(error: Any) -> bool:
-    """Whether a task failed only because one that it needs was lost."""
-    import ray
-
-    return isinstance(getattr(error, "cause", None), ray.exceptions.RayError)
 
 
 def ray_options(step: Step, cores: int) -> dict[str, Any]:
@@ -200,15 +202,16 @@ def own_cluster(cpus: int) -> Iterator[None]:
         import ray
 
         try:
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, cpus),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
+            with own_signals():
+                ray.init(
+                    address="local",
+                    num_cpus=max(os.cpu_count() or 1, cpus),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                )
         except (RuntimeError, OSError, ConnectionError, TimeoutError) as error:
             ray.shutdown()
             hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
@@ -226,10 +229,12 @@ def attached(address: str) -> Iterator[None]:
     Raises:
         Failed: when it does not answer.
     """
+    require_listener(address)
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        with own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (RuntimeError, OSError, ConnectionError, TimeoutError, ValueError) as error:
         hint = "is it running, and is its token in RAY_AUTH_TOKEN? Without --address, an own cluster is started"
         raise Failed(
@@ -239,6 +244,47 @@ def attached(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Ray, while it starts, takes SIGTERM for itself and prints of dead workers; both are put right afterwards."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        from ray._private import worker
+
+        if hasattr(worker, "print_to_stdstream"):
+            worker.print_to_stdstream = silent
+
+
+def silent(*_: object, **__: object) -> None:
+    """Print nothing: what happens to a worker is told by the outcome of its step."""
+
+
+def require_listener(address: str) -> None:
+    """Refuse an address at which nothing listens, rather than let Ray try for minutes.
+
+    Raises:
+        UsageError: when the address is none.
+        Failed: when nothing listens there.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition("//")[2].partition("/")[0].rpartition(":")
+    if not colon or not port.isdigit():
+        raise UsageError(
+            "not an address", place=f"--address {address}", hint="write HOST:PORT, ray://HOST:PORT or auto"
+        )
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+            return
+    except OSError as error:
+        hint = "is the cluster running? Without --address, an own one is started"
+        raise Failed("no Ray cluster answers", place=f"--address {address}", hint=hint) from error
 
 
 @contextmanager

@@ -13,17 +13,19 @@ outputs and everything inside is named by that order. The names and the order of
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from engine.digest import digest_of, sha256
 from engine.errors import StepFailed
 
+# By name, because its package has no type information of its own.
+DecodeError: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 RANDOM_OPERATORS = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -356,7 +358,7 @@ def write_maker(old: str, writer: Writer) -> None:
 
 def renamed_node(node: NodeProto, writer: Writer) -> NodeProto:
     """A node with its new names, without one of its own."""
-    result = NodeProto(op_type=node.op_type, domain=plain_domain(node))
+    result = NodeProto(op_type=node.op_type, domain=plain_domain(node) or None)
     result.input.extend(writer.name(name) for name in node.input)
     for attribute in sorted_attributes(node):
         copy = plain_attribute(attribute)

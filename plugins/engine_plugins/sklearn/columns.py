@@ -24,6 +24,8 @@ Imputation = Literal["none", "mean", "median"]
 # Families that split on a threshold: for them the order of codes does no harm, and one column a feature is faster.
 TREE_MODULES = ("sklearn.tree", "sklearn.ensemble._forest", "sklearn.ensemble._gb", "sklearn.ensemble._hist")
 TREE_LIBRARIES = ("xgboost", "lightgbm")
+# scikit-learn's other trees take NaN too, but skl2onnx sends it down the wrong branch.
+NAN_MODULES = ("sklearn.ensemble._hist",)
 
 
 def frame(table: pa.Table, features: Sequence[Feature]) -> pd.DataFrame:
@@ -130,15 +132,15 @@ def require_values(data: pd.DataFrame, task: TrainingTask, estimator: BaseEstima
         PluginFailed: with the columns and their counts.
     """
     numeric = [feature.name for feature in task.features if feature.role == "numeric"]
-    allows = get_tags(estimator).input_tags.allow_nan
+    allows = takes_nan(estimator)
     missing = {name: int(data[name].isna().sum()) for name in numeric}
     empty = [name for name in numeric if missing[name] == len(data)]
     if empty and impute != "none":
         fact = f'the feature "{empty[0]}" has no value in any row, so it has no {impute}'
         raise PluginFailed(fact, hint="take it out of the features", key="features.numeric")
     if impute == "none" and not allows and any(missing.values()):
-        hint = "set `impute: median`, name an estimator that takes NaN, or fill them in a transform"
-        fact = f"{type(estimator).__name__} takes no NaN, and there are some in {counted(missing)}"
+        hint = "set `impute: median`, take HistGradientBoosting..., which takes NaN, or fill them in a transform"
+        fact = f"{type(estimator).__name__} takes no NaN as ONNX, and there are some in {counted(missing)}"
         raise PluginFailed(fact, hint=hint, key="with.impute")
     infinite = {name: int(np.isinf(data[name]).sum()) for name in numeric}
     if any(infinite.values()) and (not allows or impute != "none"):
@@ -181,10 +183,19 @@ def category_part(encode: Encoding) -> OrdinalEncoder | OneHotEncoder:
     return OneHotEncoder(handle_unknown="ignore", sparse_output=False)
 
 
+def takes_nan(estimator: BaseEstimator) -> bool:
+    """Whether an estimator learns from NaN, and does the same with it as ONNX."""
+    return bool(get_tags(estimator).input_tags.allow_nan) and is_of(estimator, NAN_MODULES)
+
+
+def is_of(estimator: BaseEstimator, modules: tuple[str, ...]) -> bool:
+    """Whether an estimator's class, or one that it inherits from, is of these modules or of a library of trees."""
+    names = [kind.__module__ for kind in type(estimator).__mro__]
+    return any(name.startswith(modules) or name.split(".")[0] in TREE_LIBRARIES for name in names)
+
+
 def encoding_for(estimator: BaseEstimator, encode: Encoding) -> Encoding:
     """``auto`` decided: codes for trees and ensembles of trees, one column a category for everything else."""
     if encode != "auto":
         return encode
-    modules = [kind.__module__ for kind in type(estimator).__mro__]
-    trees = any(module.startswith(TREE_MODULES) or module.split(".")[0] in TREE_LIBRARIES for module in modules)
-    return "ordinal" if trees else "onehot"
+    return "ordinal" if is_of(estimator, TREE_MODULES) else "onehot"

@@ -54,10 +54,11 @@ def to_onnx(pipeline: Pipeline, features: Sequence[Feature], is_classifier: bool
     types = [(feature.name, tensor_type(feature)) for feature in features]
     try:
         model = convert_sklearn(pipeline, initial_types=types, options=options, target_opset=dict(TARGET_OPSET))
+        outputs = CLASSIFIER_OUTPUTS if is_classifier else REGRESSOR_OUTPUTS
+        rename(model.graph, [feature.name for feature in features], outputs)
     except (RuntimeError, NotImplementedError, ValueError, TypeError, NameError, AttributeError, KeyError) as error:
         fact = f"{type(estimator).__name__} with these parameters cannot become ONNX: {sentence(error)}"
         raise PluginFailed(fact, hint=INSTEAD, key="with.estimator") from error
-    rename_outputs(model.graph, CLASSIFIER_OUTPUTS if is_classifier else REGRESSOR_OUTPUTS)
     return bytes(model.SerializeToString())
 
 
@@ -69,11 +70,19 @@ def tensor_type(feature: Feature) -> Any:
     return kinds.get(feature.datatype, FloatTensorType)([None, 1])
 
 
-def rename_outputs(graph: GraphProto, names: tuple[str, ...]) -> None:
-    """Give the outputs of a graph their names in place, wherever they are made and read."""
-    new = {output.name: name for output, name in zip(graph.output, names, strict=True)}
-    for output in graph.output:
-        output.name = new[output.name]
+def rename(graph: GraphProto, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Give the inputs and outputs of a graph their names in place, in their order.
+
+    skl2onnx makes identifiers of the columns' names. A tensor inside that is called so already makes room.
+
+    Raises:
+        ValueError: when the graph has another number of inputs or outputs.
+    """
+    new = {name: f"inner.{name}" for name in [*inputs, *outputs]}
+    new.update({value.name: name for value, name in zip(graph.input, inputs, strict=True)})
+    new.update({value.name: name for value, name in zip(graph.output, outputs, strict=True)})
+    for item in [*graph.input, *graph.output, *graph.initializer]:
+        item.name = new.get(item.name, item.name)
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]

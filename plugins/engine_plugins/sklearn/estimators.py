@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import itertools
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,8 +135,7 @@ def public_estimators() -> Iterator[tuple[str, str]]:
     from sklearn.utils import all_estimators
 
     for name, kind in all_estimators(type_filter=["classifier", "regressor"]):
-        public = [part for part in kind.__module__.split(".") if not part.startswith("_")]
-        yield name, ".".join([*public[:2], name])
+        yield name, public_name(kind)
 
 
 def require_parameters(kind: type[BaseEstimator], params: Mapping[str, object], key: str) -> None:
@@ -169,6 +169,8 @@ def is_seed(name: str) -> bool:
 def require_task(estimator: BaseEstimator) -> None:
     """Refuse what neither classifies nor regresses, and classifiers without probabilities.
 
+    What an ensemble of others can do is known only once it is fitted: then it is asked again.
+
     Raises:
         PluginFailed: with what to use instead.
     """
@@ -176,6 +178,17 @@ def require_task(estimator: BaseEstimator) -> None:
     if not (is_classifier(estimator) or is_regressor(estimator)):
         hint = "name one whose class ends in Classifier or Regressor, or a linear model"
         raise PluginFailed(f"{title} is neither a classifier nor a regressor", hint=hint, key="with.estimator")
+    if not {"estimator", "estimators"} & set(estimator.get_params(deep=False)):
+        require_probabilities(estimator)
+
+
+def require_probabilities(estimator: BaseEstimator) -> None:
+    """Refuse a classifier that gives labels only.
+
+    Raises:
+        PluginFailed: with what to use instead.
+    """
+    title = type(estimator).__name__
     if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
         hint = NO_PROBABILITIES.get(title, "use e.g. sklearn.linear_model.LogisticRegression")
         raise PluginFailed(f"{title} gives no probabilities", hint=hint, key="with.estimator")
@@ -201,7 +214,13 @@ def explained(estimator: BaseEstimator, params: Iterable[str]) -> Iterator[None]
 
 def see(kind: type) -> str:
     """Where the parameters of an estimator are described."""
-    return f"see the parameters of {kind.__name__}: python -m pydoc {kind.__module__}.{kind.__name__}"
+    return f"see the parameters of {kind.__name__}: python -m pydoc {public_name(kind)}"
+
+
+def public_name(kind: type) -> str:
+    """The dotted name of a class below the last public package that it is in."""
+    public = itertools.takewhile(lambda part: not part.startswith("_"), kind.__module__.split("."))
+    return ".".join([*public, kind.__name__])
 
 
 def first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from engine_plugins.sklearn.columns import (
     target_of,
 )
 from engine_plugins.sklearn.convert import OUTPUTS, require_convertible, to_onnx
-from engine_plugins.sklearn.estimators import build, explained, prepared, require_task
+from engine_plugins.sklearn.estimators import build, explained, prepared, require_probabilities, require_task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +96,7 @@ class SklearnTrainer:
             # Some linear models say that n_jobs, which every estimator gets, has no effect on them.
             warnings.filterwarnings("ignore", message=".*n_jobs.*", category=FutureWarning)
             pipeline.fit(data, target)
+        require_probabilities(estimator)
         return SklearnModel(pipeline=pipeline, features=task.features, classes=classes_of(estimator), cpus=task.cpus)
 
 

@@ -1,0 +1,213 @@
+"""Detectors ``ks`` and ``chi2``: has a feature's distribution changed since the reference?
+
+Each feature is tested alone. With the Bonferroni correction the whole drifted when any p-value is below ``p_val``
+divided by the number of features, so that ``p_val`` bounds the rate of false alarms over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from engine.plugins import DriftVerdict, Feature
+from engine_plugins.drift.columns import (
+    FloatArray,
+    categories,
+    chosen,
+    described,
+    numbers,
+    require_option,
+    require_ranges,
+    require_seen,
+    restored,
+    sampled,
+)
+
+CORRECTIONS = ("bonferroni", "none")
+REFERENCE_ROWS = 50_000
+# Up to this many values on either side scipy computes the exact distribution of the statistic.
+EXACT_ROWS = 10_000
+
+Test = Callable[[pa.Table], tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnivariateDetector:
+    """A fitted detector: one test a feature, each from a window to (p-value, distance)."""
+
+    tests: Mapping[str, Test]
+    parameters: Mapping[str, Any]
+    reference: pa.Table
+
+    @property
+    def threshold(self) -> float:
+        """What each feature's p-value is compared with."""
+        p_val = float(self.parameters["p_val"])
+        return p_val / len(self.tests) if self.parameters["correction"] == "bonferroni" else p_val
+
+    def predict(self, window: pa.Table) -> DriftVerdict:
+        """Compare a window with the reference. A feature without any value in the window has p-value 1.
+
+        Raises:
+            PluginFailed: when the window lacks a feature, or has it as another type.
+        """
+        found = {name: test(window) for name, test in self.tests.items()}
+        drifted = tuple(name for name, (p_val, _) in found.items() if p_val < self.threshold)
+        return DriftVerdict(
+            drift=bool(drifted),
+            threshold=self.threshold,
+            p_val={name: p_val for name, (p_val, _) in found.items()},
+            distance={name: distance for name, (_, distance) in found.items()},
+            drifted=drifted,
+            rows=window.num_rows,
+        )
+
+    def state(self) -> tuple[dict[str, object], pa.Table]:
+        """Parameters as JSON, and the reference rows of the watched features."""
+        return dict(self.parameters), self.reference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KolmogorovSmirnov:
+    """Two-sample Kolmogorov-Smirnov test on each numeric feature.
+
+    ``features``: which ones, else all numeric. Null and NaN are left out, feature by feature. Values are compared
+    as float32, which is what a server sees. ``reference_rows``: of a longer reference so many are drawn by the seed.
+    """
+
+    p_val: float = 0.05
+    features: list[str] | None = None
+    correction: Literal["bonferroni", "none"] = "bonferroni"
+    reference_rows: int = REFERENCE_ROWS
+
+    def __post_init__(self) -> None:
+        """Raises: PluginFailed, for a value out of its range."""
+        require_option("correction", self.correction, CORRECTIONS)
+        require_ranges(self.p_val, self.reference_rows)
+
+    def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
+        """Keep the reference of the watched features.
+
+        Raises:
+            PluginFailed: for a feature that is not there, not numeric or without values.
+        """
+        watched = chosen(features, self.features, ("numeric",), instead="chi2")
+        kept = sampled(reference, watched, self.reference_rows, seed)
+        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+
+    def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
+        """The detector whose state this is; the same verdicts."""
+        tests = {feature.name: kolmogorov_smirnov(reference, feature) for feature in restored(parameters)}
+        return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChiSquare:
+    """Chi-squared test of homogeneity on each categorical feature.
+
+    ``features``: which ones, else all categorical. Null and the empty text are left out; a category that the
+    reference never had counts as one of its own. ``reference_rows``: of a longer reference so many are drawn.
+    """
+
+    p_val: float = 0.05
+    features: list[str] | None = None
+    correction: Literal["bonferroni", "none"] = "bonferroni"
+    reference_rows: int = REFERENCE_ROWS
+
+    def __post_init__(self) -> None:
+        """Raises: PluginFailed, for a value out of its range."""
+        require_option("correction", self.correction, CORRECTIONS)
+        require_ranges(self.p_val, self.reference_rows)
+
+    def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
+        """Keep the reference of the watched features.
+
+        Raises:
+            PluginFailed: for a feature that is not there, not categorical or without values.
+        """
+        watched = chosen(features, self.features, ("categorical",), instead="ks")
+        kept = sampled(reference, watched, self.reference_rows, seed)
+        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+
+    def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
+        """The detector whose state this is; the same verdicts."""
+        tests = {feature.name: chi_square(reference, feature) for feature in restored(parameters)}
+        return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
+
+
+def kolmogorov_smirnov(reference: pa.Table, feature: Feature) -> Test:
+    """The test of one feature against its reference, which is sorted once.
+
+    Raises:
+        PluginFailed: when the reference has no value.
+    """
+    ordered = np.sort(numbers(reference, feature))
+    require_seen(feature, len(ordered))
+
+    def test(window: pa.Table) -> tuple[float, float]:
+        values = np.sort(numbers(window, feature))
+        return two_samples(ordered, values) if len(values) else (1.0, 0.0)
+
+    return test
+
+
+def two_samples(reference: FloatArray, window: FloatArray) -> tuple[float, float]:
+    """p-value and statistic of the two-sided test, the same as those of ``scipy.stats.ks_2samp``; both are sorted.
+
+    The asymptotic p-value is that of Smirnov's statistic at n = round(n1 n2 / (n1 + n2)); see Simard and L'Ecuyer
+    (2011), Journal of Statistical Software 39:11.
+    """
+    count, other = len(reference), len(window)
+    if max(count, other) <= EXACT_ROWS:
+        result = stats.ks_2samp(reference, window)
+        return float(result.pvalue), float(result.statistic)
+    distance = largest_gap(reference, window)
+    longer, shorter = float(max(count, other)), float(min(count, other))
+    size = np.round(longer * shorter / (longer + shorter))
+    return float(np.clip(stats.kstwo.sf(distance, size), 0, 1)), distance
+
+
+def largest_gap(reference: FloatArray, window: FloatArray) -> float:
+    """The largest distance between two empirical distribution functions; both samples are sorted.
+
+    Between two values of the window its own function is flat and the other one rises, so the gap is largest at a
+    value of the window or just before one.
+    """
+    at = np.searchsorted(reference, window, "right") / len(reference)
+    at -= np.searchsorted(window, window, "right") / len(window)
+    before = np.searchsorted(reference, window, "left") / len(reference)
+    before -= np.searchsorted(window, window, "left") / len(window)
+    return float(max(-at.min(), before.max(), 0.0))
+
+
+def chi_square(reference: pa.Table, feature: Feature) -> Test:
+    """The test of one feature against the counts of its reference.
+
+    Raises:
+        PluginFailed: when the reference has no value.
+    """
+    expected = categories(reference, feature)
+    require_seen(feature, sum(expected.values()))
+
+    def test(window: pa.Table) -> tuple[float, float]:
+        return homogeneity(expected, categories(window, feature))
+
+    return test
+
+
+def homogeneity(reference: Mapping[str, int], window: Mapping[str, int]) -> tuple[float, float]:
+    """p-value and statistic of Pearson's chi-squared test over the categories of both, as ``chi2_contingency`` has it.
+
+    With one category in all, or none in the window, nothing speaks for a change: p-value 1, statistic 0.
+    """
+    names = sorted({*reference, *window})
+    if len(names) < 2 or not window:
+        return 1.0, 0.0
+    counts = np.array([[side.get(name, 0) for name in names] for side in (reference, window)])
+    result = stats.chi2_contingency(counts)
+    return float(result.pvalue), float(result.statistic)

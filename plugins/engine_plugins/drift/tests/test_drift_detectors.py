@@ -1,0 +1,186 @@
+"""Our detectors agree with scipy, keep their word after a restore, and name what they cannot watch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from engine.plugins import Detector, Feature, PluginFailed
+from engine_plugins.drift.detectors import ChiSquare, KolmogorovSmirnov
+
+FEATURES = (
+    Feature(name="delay", role="numeric", datatype="FP32"),
+    Feature(name="hour", role="numeric", datatype="FP32"),
+    Feature(name="carrier", role="categorical", datatype="BYTES"),
+    Feature(name="gate", role="categorical", datatype="INT64"),
+)
+DETECTORS: list[Detector] = [KolmogorovSmirnov(), ChiSquare(), KolmogorovSmirnov(correction="none", p_val=0.01)]
+
+
+def flights(rows: int, seed: int, shift: float = 0.0, carriers: tuple[str, ...] = ("AA", "DL", "UA")) -> pa.Table:
+    random = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "delay": random.normal(size=rows) + shift,
+            "hour": random.integers(0, 24, rows),
+            "carrier": random.choice(carriers, rows),
+            "gate": random.integers(1, 5, rows),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "window"), [(30, 7), (2_000, 1_000), (10_000, 10_000), (20_000, 300), (20_000, 15_000), (50, 12_000)]
+)
+@pytest.mark.parametrize("shift", [0.0, 0.1, 5.0])
+@pytest.mark.parametrize("column", ["delay", "hour"])
+def test_kolmogorov_smirnov_says_what_scipy_says(reference: int, window: int, shift: float, column: str) -> None:
+    before, after = flights(reference, 1), flights(window, 2, shift)
+    found = KolmogorovSmirnov().fit(before, FEATURES, 0).predict(after)
+    sides = [table.column(column).to_numpy().astype(np.float32).astype(np.float64) for table in (before, after)]
+    expected = stats.ks_2samp(*sides)
+    assert found.p_val[column] == expected.pvalue
+    assert found.distance[column] == expected.statistic
+
+
+def test_chi_square_says_what_scipy_says() -> None:
+    before, after = flights(500, 1), flights(200, 2, carriers=("AA", "AA", "UA", "WN"))
+    found = ChiSquare().fit(before, FEATURES, 0).predict(after)
+    names = ["AA", "DL", "UA", "WN"]
+    counts = [[table.column("carrier").to_pylist().count(name) for name in names] for table in (before, after)]
+    expected = stats.chi2_contingency(counts)
+    assert found.p_val["carrier"] == expected.pvalue
+    assert found.distance["carrier"] == expected.statistic
+    assert found.drifted == ("carrier",)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_restored_detector_gives_the_same_verdict(detector: Detector, shift: float) -> None:
+    fitted = detector.fit(flights(3_000, 1), FEATURES, 7)
+    parameters, reference = fitted.state()
+    restored = type(detector)().restore(json.loads(json.dumps(parameters)), reference)
+    window = flights(400, 2, shift)
+    assert restored.predict(window) == fitted.predict(window)
+
+
+@pytest.mark.parametrize("detector", [KolmogorovSmirnov(), ChiSquare()])
+def test_false_alarms_are_as_rare_as_p_val_says(detector: Detector) -> None:
+    fitted = detector.fit(flights(50_000, 1), FEATURES, 7)
+    alarms = [fitted.predict(flights(400, seed)).drift for seed in range(100, 300)]
+    assert 0 < sum(alarms) <= 20
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_the_reference_itself_does_not_drift(detector: Detector) -> None:
+    verdict = detector.fit(flights(3_000, 1), FEATURES, 7).predict(flights(3_000, 1))
+    assert set(verdict.distance.values()) == {0.0}
+    assert (verdict.drift, verdict.rows) == (False, 3_000)
+
+
+@pytest.mark.parametrize(("correction", "threshold"), [("bonferroni", 0.01), ("none", 0.02)])
+def test_the_threshold_is_divided_by_the_number_of_features(correction: Any, threshold: float) -> None:
+    detector = KolmogorovSmirnov(p_val=0.02, correction=correction)
+    verdict = detector.fit(flights(100, 1), FEATURES, 0).predict(flights(100, 2, 9.0))
+    assert verdict.threshold == threshold
+    assert verdict.drifted == ("delay",)
+
+
+def test_missing_values_are_left_out_feature_by_feature() -> None:
+    fitted = KolmogorovSmirnov().fit(flights(500, 1), FEATURES, 0)
+    window = flights(300, 2)
+    holes = pa.table({"delay": [None, float("nan")], "hour": pa.array([None, None], pa.int64())})
+    assert (
+        fitted.predict(pa.concat_tables([window.select(["delay", "hour"]), holes])).p_val
+        == fitted.predict(window).p_val
+    )
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_window_without_a_value_of_a_feature_says_nothing_of_it(empty: str | None) -> None:
+    fitted = ChiSquare(features=["carrier"]).fit(flights(100, 1), FEATURES, 0)
+    verdict = fitted.predict(pa.table({"carrier": pa.array([empty] * 5, pa.string())}))
+    assert verdict.p_val == {"carrier": 1.0}
+    assert not verdict.drift
+
+
+def test_a_window_of_served_floats_is_not_a_change() -> None:
+    prices = pa.table({"price": [0.1, 0.2, 0.3] * 200})
+    served = pa.table({"price": prices.column("price").cast(pa.float32())})
+    feature = Feature(name="price", role="numeric", datatype="FP32")
+    assert KolmogorovSmirnov().fit(prices, [feature], 0).predict(served).distance == {"price": 0.0}
+
+
+def test_a_long_reference_is_drawn_by_the_seed() -> None:
+    detector = KolmogorovSmirnov(reference_rows=50)
+    table = flights(500, 1)
+    first, second, other = (detector.fit(table, FEATURES, seed).state()[1] for seed in (1, 1, 2))
+    assert first == second
+    assert first != other
+    assert first.num_rows == 50
+    assert first.column_names == ["delay", "hour"]
+
+
+@pytest.mark.parametrize(
+    ("detector", "table", "key", "message"),
+    [
+        (
+            KolmogorovSmirnov(features=["dealy"]),
+            flights(9, 1),
+            "with.features.0",
+            'no feature "dealy"; did you mean "delay"?',
+        ),
+        (
+            KolmogorovSmirnov(features=["delay", "carrier"]),
+            flights(9, 1),
+            "with.features.1",
+            'the feature "carrier" is categorical, and this detector is for numeric ones; use the detector chi2 for it',
+        ),
+        (
+            ChiSquare(features=["hour"]),
+            flights(9, 1),
+            "with.features.0",
+            'the feature "hour" is numeric, and this detector is for categorical ones; use the detector ks for it',
+        ),
+        (
+            KolmogorovSmirnov(),
+            flights(9, 1).set_column(0, "delay", pa.nulls(9, pa.float64())),
+            "with.features",
+            'the feature "delay" has no value in the reference; leave it out under `features:` of the detector',
+        ),
+    ],
+)
+def test_what_cannot_be_watched_is_named(detector: Detector, table: pa.Table, key: str, message: str) -> None:
+    with pytest.raises(PluginFailed) as caught:
+        detector.fit(table, FEATURES, 0)
+    assert (caught.value.key, str(caught.value)) == (key, message)
+
+
+def test_a_detector_needs_a_feature_of_its_kind() -> None:
+    with pytest.raises(PluginFailed, match="there is no categorical feature to watch; use the detector ks"):
+        ChiSquare().fit(flights(9, 1), FEATURES[:2], 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"p_val": 5}, "p_val is 5; give a probability between 0 and 1, such as 0.05"),
+        ({"correction": "bonferoni"}, "'bonferoni' is no value of correction; did you mean \"bonferroni\"?"),
+        ({"reference_rows": 0}, "reference_rows is 0; give at least 1"),
+    ],
+)
+def test_an_impossible_parameter_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(PluginFailed) as caught:
+        KolmogorovSmirnov(**given)
+    assert str(caught.value) == message
+
+
+def test_a_window_without_a_column_is_refused() -> None:
+    fitted = KolmogorovSmirnov().fit(flights(50, 1), FEATURES, 0)
+    with pytest.raises(PluginFailed, match='the window has no column "hour"'):
+        fitted.predict(flights(50, 2).drop_columns(["hour"]))
