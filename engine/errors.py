@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import ClassVar
 
 YES, NO, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+LIKE = 0.6
+PARTS = re.compile(r"[_.:/@-]")
 
 
 class EngineError(Exception):
@@ -238,9 +241,16 @@ class SpecInvalid(UsageError):
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The name among ``known`` that a typist most likely meant, if any is near."""
     names = sorted(set(known))
-    folded = {candidate.lower(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    scored = [(likeness(name.lower(), candidate.lower()), candidate) for candidate in names]
+    best, found = max(scored, key=lambda item: item[0], default=(0.0, None))
+    return found if best >= LIKE else None
+
+
+def likeness(typed: str, candidate: str) -> float:
+    """How near two names are, from 0 to 1; a part of a name counts a little less than the whole of it."""
+    whole = difflib.SequenceMatcher(None, typed, candidate).ratio()
+    parts = [difflib.SequenceMatcher(None, typed, part).ratio() for part in PARTS.split(candidate)]
+    return max(whole, 0.95 * max(parts))
 
 
 def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:

@@ -63,7 +63,7 @@ class Tree:
         self.begun = time.monotonic()
         self.shown = False
         self.live = Live(
-            console=Console(file=sys.stderr, no_color=not view.coloured(sys.stderr)),
+            console=Console(file=sys.stderr, color_system="auto" if view.coloured(sys.stderr) else None),
             get_renderable=self.render,
             refresh_per_second=TICKS,
             transient=True,

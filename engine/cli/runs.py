@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 
@@ -11,6 +13,7 @@ from engine.cli.reporting import report_of
 from engine.errors import NotFound
 from engine.record.model import RunRecord
 from engine.report.text import card, plain
+from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 from engine.wiring import Home, home_here
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -49,7 +52,7 @@ def row(record: RunRecord) -> list[str]:
     """A run in a line."""
     summary = record.summary
     version = summary["model"]["version"]
-    shown = [f"{name} {view.figure(value)}" for name, value in list(summary["metrics"].items())[:2]]
+    shown = [f"{name} {view.figure(summary['metrics'][name])}" for name in foremost(summary)[:2]]
     return [
         view.short(record.run_id),
         summary["name"],
@@ -59,6 +62,13 @@ def row(record: RunRecord) -> list[str]:
         str(summary["started"])[:19].replace("T", " "),
         " ".join(summary["overrides"]),
     ]
+
+
+def foremost(summary: Mapping[str, Any]) -> list[str]:
+    """The metrics of a run, those that its gates judge first."""
+    judged = [gate["metric"] for gate in summary["gates"]]
+    known = [name for name in summary["metrics"] if name not in (*PROPERTIES, *MEASUREMENTS)]
+    return [name for name in dict.fromkeys([*judged, *known]) if name in known]
 
 
 @app.command("show")

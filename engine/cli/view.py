@@ -93,7 +93,7 @@ def console() -> Console:
     """A rich console on standard output."""
     from rich.console import Console
 
-    return Console(no_color=not coloured(sys.stdout), highlight=False)
+    return Console(color_system="auto" if coloured(sys.stdout) else None, highlight=False)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

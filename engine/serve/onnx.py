@@ -5,6 +5,7 @@ The only importer of onnxruntime. Datatypes have the names of the Open Inference
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ DTYPES: Mapping[str, type[np.generic]] = {
     "UINT64": np.uint64,
     "UINT8": np.uint8,
 }
+SOURCE_PLACE = re.compile(r"\S+\.(cc|h):\d+ .*?\) ")
 # A fixed size, so that the same table gives the same bits on every machine, and memory stays bounded.
 ROWS_PER_RUN = 65_536
 
@@ -191,9 +193,9 @@ def described(node: Any) -> Tensor:
 
 
 def first_line(error: Exception) -> str:
-    """What ONNX Runtime says, without its numbers and name tags."""
+    """What ONNX Runtime says, without its numbers, its name tags and the places in its own source."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.rpartition(" : ")[2][:300]
+    return SOURCE_PLACE.sub("", text.rpartition(" : ")[2])[:300]
 
 
 # -- Arrow -> tensors --------------------------------------------------------------------------------------------

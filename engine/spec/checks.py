@@ -39,19 +39,20 @@ class Finding:
 Check = Callable[[Spec, Surroundings], Iterator[Finding]]
 
 
-def check(spec: Spec, surroundings: Surroundings, composed: Composed) -> list[Problem]:
-    """Every finding of every check, with its place."""
-    return [
-        Problem(
-            rule=finding.rule,
-            fact=finding.fact,
-            hint=finding.hint,
-            severity=finding.severity,
-            place=composed.place(finding.path, finding.at),
-        )
-        for rule in CHECKS
-        for finding in rule(spec, surroundings)
-    ]
+def findings_of(spec: Spec, surroundings: Surroundings) -> list[Finding]:
+    """Every finding of every check."""
+    return [finding for rule in CHECKS for finding in rule(spec, surroundings)]
+
+
+def placed(finding: Finding, composed: Composed) -> Problem:
+    """A finding with the place where a person mends it."""
+    return Problem(
+        rule=finding.rule,
+        fact=finding.fact,
+        hint=finding.hint,
+        severity=finding.severity,
+        place=composed.place(finding.path, finding.at),
+    )
 
 
 # -- data ------------------------------------------------------------------------------------------------

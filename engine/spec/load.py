@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from engine.errors import NotFound, Place, Problem, SpecInvalid, suggestion
-from engine.spec.checks import check
+from engine.spec.checks import findings_of, placed
 from engine.spec.model import SECRET, KeyPath, Spec
 from engine.spec.parse import Composed, drop_nulls, parse
 from engine.spec.positions import Layer, Positions, in_order, scan
@@ -66,11 +66,13 @@ def load(path: str | Path, overrides: Sequence[str] = (), folder: Path | None = 
     if any(problem.severity == "error" for problem in composed.problems):
         raise SpecInvalid(in_order(composed.problems))
     root = project_root(main)
-    spec, problems = parse(composed)
+    parsed = parse(composed)
+    spec = parsed.spec
+    found = list(parsed.problems)
     if spec is not None:
-        surroundings = survey(spec, main.parent, root, os.environ)
-        problems += check(spec, surroundings, composed)
-    problems = in_order([*composed.problems, *problems])
+        findings = findings_of(spec, survey(spec, main.parent, root, os.environ))
+        found += [placed(finding, composed) for finding in findings if not parsed.is_about_removed(finding.path)]
+    problems = in_order([*composed.problems, *found])
     if spec is None or any(problem.severity == "error" for problem in problems):
         raise SpecInvalid(problems)
     return LoadedSpec(

@@ -29,6 +29,7 @@ WORDS: Mapping[str, str] = {
     "model_attributes_type": "a mapping",
 }
 OVERRIDDEN = "override "
+MOST_ROUNDS = 4
 UNION_MEMBERS = frozenset({"str", "int", "SecretRef"})
 
 
@@ -71,15 +72,65 @@ def drop_nulls(values: Any) -> tuple[Any, dict[KeyPath, KeyPath]]:
     return visit(values, (), ()), origin
 
 
-def parse(composed: Composed) -> tuple[Spec | None, list[Problem]]:
-    """The spec, or ``None`` and the problems that kept it from being one."""
-    try:
-        spec = Spec.model_validate(composed.values)
-    except ValidationError as error:
-        details = [detail for detail in error.errors(include_url=False) if is_own(detail)]
-        return None, [problem_of(detail, composed) for detail in merge_unions(details)]
-    problems = list(misplaced_secrets(composed))
-    return (None if problems else spec), problems
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parsed:
+    """A spec, and what is wrong with it.
+
+    When something is wrong, ``spec`` is what is left without the keys at ``removed``, so that the rest can be checked
+    as well; it is ``None`` when too little is left.
+    """
+
+    spec: Spec | None
+    problems: tuple[Problem, ...] = ()
+    removed: tuple[KeyPath, ...] = ()
+
+    def is_about_removed(self, path: KeyPath) -> bool:
+        """Whether a finding at ``path`` may come from what was removed."""
+        return any(
+            (len(gone) > 1 and path[: len(gone) - 1] == gone[:-1])
+            or path[: len(gone)] == gone
+            or gone[: len(path)] == path
+            for gone in self.removed
+        )
+
+
+def parse(composed: Composed) -> Parsed:
+    """The spec, or every problem that keeps it from being one."""
+    values = composed.values
+    problems: list[Problem] = []
+    removed: list[KeyPath] = []
+    for _ in range(MOST_ROUNDS):
+        try:
+            spec = Spec.model_validate(values)
+        except ValidationError as error:
+            details = list(merge_unions([one for one in error.errors(include_url=False) if is_own(one)]))
+            problems += [problem_of(detail, composed) for detail in details if key_path(detail) not in removed]
+            paths = [key_path(detail) for detail in details if detail["type"] != "missing"]
+            values, before = without(values, paths), values
+            removed += paths
+            if values == before or len(paths) < len(details):
+                return Parsed(spec=None, problems=tuple(problems))
+        else:
+            problems += misplaced_secrets(composed) if not problems else []
+            return Parsed(spec=spec, problems=tuple(problems), removed=tuple(removed))
+    return Parsed(spec=None, problems=tuple(problems))
+
+
+def without(values: Any, paths: list[KeyPath]) -> Any:
+    """``values`` less the keys at ``paths``; list items stay, so that the others keep their numbers."""
+    if isinstance(values, Mapping):
+        gone = {path[0] for path in paths if len(path) == 1}
+        return {
+            key: without(item, [path[1:] for path in paths if len(path) > 1 and path[0] == key])
+            for key, item in values.items()
+            if key not in gone
+        }
+    if isinstance(values, list):
+        return [
+            without(item, [path[1:] for path in paths if len(path) > 1 and path[0] == index])
+            for index, item in enumerate(values)
+        ]
+    return values
 
 
 def is_own(detail: ErrorDetails) -> bool:

@@ -17,6 +17,7 @@ from engine.plugins import PluginFailed
 
 Function = Callable[..., Any]
 DATA_FRAMES = frozenset({"DataFrame", "pd.DataFrame", "pandas.DataFrame"})
+PANDAS = frozenset({"pandas", "pandas.core.frame"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +99,6 @@ def wants_frame(function: Function, parameter: inspect.Parameter) -> bool:
     if isinstance(annotation, str):
         annotation = getattr(target, "__globals__", {}).get(annotation)
     return getattr(annotation, "__name__", "") == "DataFrame" and getattr(annotation, "__module__", "") in PANDAS
-
-
-PANDAS = frozenset({"pandas", "pandas.core.frame"})
 
 
 def as_table(result: object, name: str) -> pa.Table:

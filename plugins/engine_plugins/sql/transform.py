@@ -220,7 +220,7 @@ def unsteady_name(node: Node, unsteady: frozenset[str], columns: set[str]) -> st
             return f"{name}()"
     if node.get("class") == "COLUMN_REF":
         name = str(node["column_names"][-1]).lower()
-        if len(node["column_names"]) == 1 and name in (BARE | unsteady) - columns and name in UNSTEADY:
+        if len(node["column_names"]) == 1 and name in BARE - columns:
             return name
     return ""
 

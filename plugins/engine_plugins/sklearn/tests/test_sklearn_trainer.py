@@ -72,7 +72,7 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 BOOSTED = "sklearn.ensemble.HistGradientBoostingClassifier"
 LOGISTIC = "sklearn.linear_model.LogisticRegression"
-FEW = {"n_estimators": 10}
+FEW: dict[str, object] = {"n_estimators": 10}
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_onnx_says_what_the_estimator_says(estimator: str, target: str, given: d
     [("late", (0, 1)), ("kind", ("late", "on time", "very late")), ("stops", (0, 1))],
 )
 def test_classes_are_plain_values_in_the_order_of_the_scores(target: str, classes: tuple[object, ...]) -> None:
-    model = fit(LOGISTIC, target)
+    model = fit(LOGISTIC, target, scale=True)
     assert model.classes == classes
     assert {type(item) for item in model.classes or ()} == {type(classes[0])}
     labels = open_session(model.to_onnx()).predict(flights()).label
@@ -427,13 +427,12 @@ for model in fit(BOOSTED, params={{"max_iter": 5}}), fit(FOREST, params=FEW), fi
 
 
 def test_the_canonical_bytes_do_not_depend_on_the_hash_seed() -> None:
-    code = PROGRAM.format(folder=str(Path(__file__).parent))
-    found = set()
-    for seed in ("0", "1", "random"):
-        environment = {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True, env=environment
-        )
-        found.add(done.stdout)
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM.format(folder=str(Path(__file__).parent))]
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONHASHSEED": seed, **one_thread})
+        for seed in ("0", "1", "random")
+    ]
+    found = {process.communicate()[0] for process in started}
     ours = [fit(BOOSTED, params={"max_iter": 5}), fit(FOREST, params=FEW), fit(LOGISTIC, scale=True)]
     assert found == {"".join(f"{sha256(canonical(model.to_onnx()))}\n" for model in ours)}
