@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
 TICK = 0.1
 CONNECT_SECONDS = 5.0
+STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OWN_CLUSTER = {
     "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster of one machine stays on 127.0.0.1
+    STAY_ON_LOOPBACK: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "PYTHONHASHSEED": "0",
@@ -230,6 +231,9 @@ def attached(address: str) -> Iterator[None]:
         Failed: when it does not answer.
     """
     require_listener(address)
+    # Ray takes 127.0.0.1 for the machine's other address unless it is told, before its import, to stay on this one.
+    if "127.0.0.1" in address or "localhost" in address:
+        os.environ.setdefault(STAY_ON_LOOPBACK, "0")
     import ray
 
     try:

@@ -21,8 +21,9 @@ def run(inputs: Inputs, _: Mapping[str, Any], context: Context) -> Outputs:
     model: Model
     task: TrainingTask
     model, task = context.private(inputs["native"])
-    data = canonical(model.to_onnx())
-    check(data)
+    converted = model.to_onnx()
+    check(converted)  # first: a malformed graph has no canonical order
+    data = canonical(converted)
     session = open_session(data)
     names = [tensor.name for tensor in session.inputs]
     unknown = sorted(set(names) - set(task.names))

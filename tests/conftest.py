@@ -1,0 +1,46 @@
+"""Every test has a home of its own, and one Ray cluster serves them all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+UNSET = (
+    "ENGINE_HOME", "CI", "NO_COLOR", "ALERT_URL", "LAKECTL_SERVER_ENDPOINT_URL", "LAKECTL_CREDENTIALS_ACCESS_KEY_ID",
+    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY", "GITHUB_ACTIONS",
+)  # fmt: skip
+CLUSTER = """
+import os, sys
+from engine.execute.ray_graph import own_cluster
+with own_cluster(2):
+    import ray
+    print(os.environ["RAY_AUTH_TOKEN"], ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A Ray cluster of this test session; its token is in the environment."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    token, address = process.stdout.readline().split()
+    before = dict(os.environ)
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
+    yield address
+    os.environ.clear()
+    os.environ.update(before)
+    process.communicate(timeout=30)
