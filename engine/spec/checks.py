@@ -212,8 +212,10 @@ def plugins_exist_and_fit(spec: Spec, surroundings: Surroundings) -> Iterator[Fi
     for kind, path, uses, given in components(spec):
         described = surroundings.plugins[kind, uses]
         if isinstance(described, EngineError):
-            rule = "plugin-unknown" if isinstance(described, NotFound) else "plugin-source"
-            yield Finding(rule=rule, path=(*path, "uses"), fact=described.fact, hint=described.hint)
+            known = not isinstance(described, NotFound)
+            rule = "plugin-source" if known else "plugin-unknown"
+            fact = f"its source, {described.place.rpartition('/')[2]}: {described.fact}" if known else described.fact
+            yield Finding(rule=rule, path=(*path, "uses"), fact=fact, hint=described.hint)
         else:
             yield from parameters_fit(described, (*path, "with"), given)
 

@@ -77,12 +77,13 @@ class Parsed:
     """A spec, and what is wrong with it.
 
     When something is wrong, ``spec`` is what is left without the keys at ``removed``, so that the rest can be checked
-    as well; it is ``None`` when too little is left.
+    as well; it is ``None`` when too little is left. ``secrets`` are the keys at which a secret is out of place.
     """
 
     spec: Spec | None
     problems: tuple[Problem, ...] = ()
     removed: tuple[KeyPath, ...] = ()
+    secrets: tuple[KeyPath, ...] = ()
 
     def is_about_removed(self, path: KeyPath) -> bool:
         """Whether a finding at ``path`` may come from what was removed."""
@@ -91,7 +92,7 @@ class Parsed:
             or path[: len(gone)] == gone
             or gone[: len(path)] == path
             for gone in self.removed
-        )
+        ) or any(secret[: len(path)] == path for secret in self.secrets)
 
 
 def parse(composed: Composed) -> Parsed:
@@ -111,8 +112,9 @@ def parse(composed: Composed) -> Parsed:
             if values == before or len(paths) < len(details):
                 return Parsed(spec=None, problems=tuple(problems))
         else:
-            problems += misplaced_secrets(composed) if not problems else []
-            return Parsed(spec=spec, problems=tuple(problems), removed=tuple(removed))
+            secrets = tuple(path for path in misplaced_secrets(composed) if path not in removed)
+            problems += [secret_problem(path, composed) for path in secrets]
+            return Parsed(spec=spec, problems=tuple(problems), removed=tuple(removed), secrets=secrets)
     return Parsed(spec=None, problems=tuple(problems))
 
 
@@ -269,12 +271,12 @@ def example(path: KeyPath) -> str:
     return f"write `{found}`" if found else ""
 
 
-def misplaced_secrets(composed: Composed) -> Iterator[Problem]:
+def misplaced_secrets(composed: Composed) -> Iterator[KeyPath]:
     """Every place outside the secret fields that an environment variable would flow into."""
     for path, value in leaves(composed.values, ()):
         whole = path[-1:] == ("webhook",) and str(value).startswith(SECRET)
         if isinstance(value, str) and SECRET in value and not whole:
-            yield secret_problem(path, composed)
+            yield path
 
 
 def secret_problem(path: KeyPath, composed: Composed) -> Problem:
