@@ -31,6 +31,7 @@ from typing import ClassVar
 
 YES, NO, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 LIKE = 0.6
+SHORTEST_BEGINNING = 3
 PARTS = re.compile(r"[_.:/@-]")
 
 
@@ -247,10 +248,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def likeness(typed: str, candidate: str) -> float:
-    """How near two names are, from 0 to 1; a part of a name counts a little less than the whole of it."""
+    """How near two names are, from 0 to 1; a part of a name, or its beginning, counts a little less than the whole."""
     whole = difflib.SequenceMatcher(None, typed, candidate).ratio()
     parts = [difflib.SequenceMatcher(None, typed, part).ratio() for part in PARTS.split(candidate)]
-    return max(whole, 0.95 * max(parts))
+    begins = 0.9 if len(typed) >= SHORTEST_BEGINNING and candidate.startswith(typed) else 0.0
+    return max(whole, 0.95 * max(parts), begins)
 
 
 def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:

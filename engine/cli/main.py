@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in given if not word.startswith("-")), None)
     try:
         done = typer.main.get_command(application(chosen)).main(given, prog_name="engine", standalone_mode=False)
+        if done == INTERRUPTED:  # how typer answers Ctrl-C
+            return interrupted(given)
         return done if isinstance(done, int) else 0
     except USAGE_ERRORS as error:
         return refuse_usage(error, given)
@@ -73,8 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(error, given)
     except (KeyboardInterrupt, typer.Abort):
         return interrupted(given)
-    except SystemExit as end:  # typer's answer to Ctrl-C
-        return interrupted(given) if end.code == INTERRUPTED else int(end.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import Project, engine, make_project
 
 from engine.api import prepare_spec, silent
 from engine.execute.protocol import Executor, StepEvent, StepOutcome, Work
 from engine.pipeline import execute, prepare, run
 from engine.spec.load import load
 from engine.wiring import desk_for
+from projects import Project, engine, make_project
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def inline(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "inline")
 
 
-def outcomes(project: Project, inline: bool, request: pytest.FixtureRequest, *overrides: str, events: Any = silent) -> dict[str, StepOutcome]:
+def outcomes(
+    project: Project, inline: bool, request: pytest.FixtureRequest, *overrides: str, events: Any = silent
+) -> dict[str, StepOutcome]:
     """Every step's outcome of a fresh execution."""
     address = None if inline else request.getfixturevalue("ray_address")
     prepared = prepare_spec(project.spec, overrides, address)
@@ -39,7 +41,9 @@ def test_every_step_of_a_good_plan_is_done(project: Project, inline: bool, reque
     assert {outcome.status for outcome in outcomes(project, inline, request).values()} == {"ran"}
 
 
-def test_every_step_is_announced_when_it_is_over(project: Project, inline: bool, request: pytest.FixtureRequest) -> None:
+def test_every_step_is_announced_when_it_is_over(
+    project: Project, inline: bool, request: pytest.FixtureRequest
+) -> None:
     heard: list[StepEvent] = []
     done = outcomes(project, inline, request, events=heard.append)
     assert sorted(event.id for event in heard if event.what == "over") == sorted(done)
@@ -66,13 +70,17 @@ def test_a_plugin_that_raises_gives_its_own_traceback_and_the_line_of_the_spec(
     assert error["spec"].startswith(f"{project.spec}:")
 
 
-def test_a_module_that_nobody_could_see_fails_the_step(project: Project, inline: bool, request: pytest.FixtureRequest) -> None:
+def test_a_module_that_nobody_could_see_fails_the_step(
+    project: Project, inline: bool, request: pytest.FixtureRequest
+) -> None:
     error = outcomes(project, inline, request, "train.with.mode=late")["train"].error
     assert error is not None
     assert "module stranger was imported" in error["message"]
 
 
-def test_what_is_known_already_is_not_done_again(project: Project, inline: bool, request: pytest.FixtureRequest) -> None:
+def test_what_is_known_already_is_not_done_again(
+    project: Project, inline: bool, request: pytest.FixtureRequest
+) -> None:
     first = outcomes(project, inline, request)
     address = None if inline else request.getfixturevalue("ray_address")
     prepared = prepare_spec(project.spec, ["evaluate.gates.0.max=0.9"], address)
@@ -97,7 +105,9 @@ def artifacts(project: Project, *arguments: str, **environment: str) -> dict[str
     return {"run": done.json["run_id"], **found}
 
 
-def test_artifacts_are_the_same_bytes_inline_and_on_ray_and_for_every_hash_seed(project: Project, ray_address: str) -> None:
+def test_artifacts_are_the_same_bytes_inline_and_on_ray_and_for_every_hash_seed(
+    project: Project, ray_address: str
+) -> None:
     first = artifacts(project, "--inline", PYTHONHASHSEED="0")
     assert artifacts(project, "--inline", PYTHONHASHSEED="1") == first
     assert artifacts(project, "--inline", PYTHONHASHSEED="random") == first

@@ -64,7 +64,9 @@ def alike(text: str) -> str:
     text = re.sub(r"(latency_p99_ms(?:\.max)?\s+(?:is )?)[\d.]+", r"\1<ms>", text)
     text = re.sub(r"\b\d+(\.\d+)? s\b", "<s>", text)
     text = re.sub(r"[─ ]+", " ", text)
-    return "\n".join(line.rstrip(" │╯╮") for line in text.splitlines() if "environment" not in line and "code" not in line)
+    return "\n".join(
+        line.rstrip(" │╯╮") for line in text.splitlines() if "environment" not in line and "code" not in line
+    )
 
 
 def paste() -> None:

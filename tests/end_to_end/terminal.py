@@ -15,7 +15,9 @@ from pathlib import Path
 COLUMNS, ROWS = 110, 200
 
 
-def shown(command: list[str], folder: Path, environment: Mapping[str, str], timeout: float = 240) -> tuple[int, str, str]:
+def shown(
+    command: list[str], folder: Path, environment: Mapping[str, str], timeout: float = 240
+) -> tuple[int, str, str]:
     """Exit code, what the terminal shows of standard output, and standard error as text."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))

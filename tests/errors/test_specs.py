@@ -38,7 +38,7 @@ class Open:
 
     def fit(self, table, task): ...
 '''
-SCHEMA = {"columns": {name: {} for name in ("month", "distance", "carrier", "origin", "delay")}}
+SCHEMA: dict[str, Any] = {"columns": {name: {} for name in ("month", "distance", "carrier", "origin", "delay")}}
 CASES = {
     f"{file.stem}: {title}": case
     for file in sorted((HERE / "cases").glob("*.yaml"))

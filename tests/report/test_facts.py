@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report import samples
 
 from engine.report.facts import facts
 from engine.report.markdown import markdown
 from engine.report.model import Report
 from engine.report.text import plain
+from report import samples
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
 JSON = st.recursive(

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from report import samples
 from rich.console import Console
 
 from engine.digest import sha256
@@ -17,6 +16,7 @@ from engine.report.html import html
 from engine.report.markdown import markdown
 from engine.report.model import Report
 from engine.report.text import card, plain
+from report import samples
 
 SAMPLES: dict[str, Callable[[], Report]] = {
     "passed": samples.passed,

@@ -6,10 +6,10 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from report import samples
 
 from engine.report import plots
 from engine.report.model import Calibration, Residuals, Roc, Slice
+from report import samples
 
 SVG = "{http://www.w3.org/2000/svg}"
 ROC = Roc(fpr=(0, 0.2, 1), tpr=(0, 0.6, 1))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from report import samples
 
 from engine.report import words
 from engine.report.facts import facts
 from engine.report.model import Gate, Report, Slice
+from report import samples
 
 
 def gate(name: str = "roc_auc.min", *, value: float | None = 0.66, limit: tuple[float, ...] = (0.65,)) -> Gate:

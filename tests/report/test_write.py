@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from report import samples
 
 from engine.digest import plain
 from engine.errors import Failed, StorageFull, StorageUnwritable, UsageError
 from engine.report import write as writer
 from engine.report.model import Report
 from engine.report.write import FORMATS, parse_target, write
+from report import samples
 
 
 @pytest.mark.parametrize(

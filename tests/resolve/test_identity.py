@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import SCHEMA, Project, make_project, numbers
 
 from engine.api import prepare_spec
 from engine.wiring import open_home
+from projects import SCHEMA, Project, make_project, numbers
 
 
 @pytest.fixture

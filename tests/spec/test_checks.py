@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import Project, make_project
 
 from engine.errors import EngineError, SpecInvalid
 from engine.spec.load import load
+from projects import Project, make_project
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +76,12 @@ CASES: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "says"), CASES, ids=[said.split(" ", 2)[1] + str(i) for i, (_, said) in enumerate(CASES)])
-def test_a_wrong_spec_is_refused_with_place_fact_and_next_act(project: Project, changes: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "says"), CASES, ids=[said.split(" ", 2)[1] + str(i) for i, (_, said) in enumerate(CASES)]
+)
+def test_a_wrong_spec_is_refused_with_place_fact_and_next_act(
+    project: Project, changes: dict[str, Any], says: str
+) -> None:
     assert says in complaints(project, changes)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from projects import SPEC, Project, make_project, set_key
 
 from engine.errors import EngineError, SpecInvalid
 from engine.spec.load import LoadedSpec, expand_sweep, load
+from projects import SPEC, Project, make_project, set_key
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_config_group_is_composed(project: Project) -> None:
 def test_a_problem_in_a_group_file_is_placed_there(project: Project) -> None:
     with pytest.raises(SpecInvalid) as raised:
         load("grouped.yaml", ["train=wrong"], folder=project.root)
-    assert str(raised.value.problems[0]).startswith('train/wrong.yaml:3:8 train.with.rigde: my_trainer:Linear has no')
+    assert str(raised.value.problems[0]).startswith("train/wrong.yaml:3:8 train.with.rigde: my_trainer:Linear has no")
 
 
 def test_an_unknown_option_of_a_group_suggests_the_nearest(project: Project) -> None:

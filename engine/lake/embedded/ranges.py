@@ -89,7 +89,8 @@ def apply(
 
     for item in tree:
         end = upper(paths, item.last, position)
-        if end == position and not carried:
+        open_ended = not closes_range(item.last) and position < len(paths)  # later paths belong in it as well
+        if end == position and not carried and not open_ended:
             ranges.append(item)
             continue
         merged = changed(load(item.digest), {path: changes[path] for path in paths[position:end]})

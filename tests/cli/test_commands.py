@@ -1,0 +1,260 @@
+"""What a user types and gets: exit codes, one JSON document, errors with a next act."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from engine.record.store import RecordStore
+from projects import Project, engine, make_project, numbers
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with one passed run."""
+    made = make_project(tmp_path_factory.mktemp("done"))
+    assert engine(made.root, "run", "spec.yaml", "--inline").code == 0
+    return made
+
+
+COMMANDS = [
+    (["validate", "spec.yaml"], 0),
+    (["validate", "nope.yaml"], 2),
+    (["plan", "spec.yaml"], 0),
+    (["plan", "spec.yaml", "--exit-code"], 0),
+    (["plan", "spec.yaml", "seed=9", "--exit-code"], 1),
+    (["run", "spec.yaml"], 0),
+    (["run", "spec.yaml", "sed=9"], 2),
+    (["run", "nope.yaml"], 2),
+    (["run", "spec.yaml", "evaluate.gates.0.max=0.0000001", "--inline"], 1),
+    (["run", "spec.yaml", "train.with.mode=raise", "--inline"], 3),
+    (["run", "spec.yaml", "--report", "pdf=x.pdf"], 2),
+    (["run", "spec.yaml", "-m", "seed=7,7", "--inline"], 0),
+    (["runs", "list"], 0),
+    (["runs", "show", "zzzzzz"], 2),
+    (["runs", "show", "abc"], 2),
+    (["models", "list"], 0),
+    (["models", "list", "numbrs"], 2),
+    (["plugins", "list"], 0),
+    (["plugins", "show", "sklearn"], 0),
+    (["plugins", "show", "sklern"], 2),
+    (["doctor"], 0),
+    (["rum", "spec.yaml"], 2),
+    (["run"], 2),
+    (["run", "spec.yaml", "--bogus"], 2),
+]
+
+
+@pytest.mark.parametrize(("command", "code"), COMMANDS, ids=[" ".join(command) for command, _ in COMMANDS])
+def test_a_command_has_its_exit_code_and_never_a_traceback(done: Project, command: list[str], code: int) -> None:
+    found = engine(done.root, *command)
+    assert found.code == code, found.err
+    assert "Traceback" not in found.err or "train.with.mode=raise" in command
+
+
+@pytest.mark.parametrize(("command", "code"), COMMANDS, ids=[" ".join(command) for command, _ in COMMANDS])
+def test_json_is_one_document_on_standard_output(done: Project, command: list[str], code: int) -> None:
+    found = engine(done.root, *command, "--json")
+    document = json.loads(found.out)
+    assert found.code == code
+    assert (code == 2) == ("error" in document and isinstance(document["error"], dict) and "hint" in document["error"]
+                           and "status" not in document)  # fmt: skip
+
+
+def test_the_run_document_has_what_the_contract_says(done: Project) -> None:
+    document = engine(done.root, "run", "spec.yaml", "--json").json
+    assert len(document["run_id"]) == 64
+    assert (document["status"], document["executed"]) == ("passed", False)
+    assert document["model"]["version"] == 1
+    assert document["pins"]["data"]["train"].keys() == {"uri", "commit", "digest"}
+    assert document["pins"]["models"]["production"] == {"version": None, "digest": None}
+    assert document["pins"]["environment"]["python"] == f"3.{sys.version_info.minor}"
+    assert {step["status"] for step in document["steps"]} == {"cached"}
+    assert {"name", "passed", "value", "limit", "reason"} <= document["gates"][0].keys()
+
+
+def test_help_names_every_command(done: Project) -> None:
+    found = engine(done.root, "--help")
+    assert found.code == 0
+    assert all(
+        word in found.out for word in ("quickstart", "validate", "plan", "run", "runs", "models", "plugins", "doctor")
+    )
+
+
+def test_a_run_works_from_another_folder(done: Project, tmp_path: Path) -> None:
+    found = engine(tmp_path, "run", str(done.spec), "--json")
+    assert (found.code, found.json["executed"]) == (0, False)
+
+
+def test_reports_are_written_where_they_were_asked_for(done: Project) -> None:
+    found = engine(done.root, "run", "spec.yaml", "--report", "html=out/r.html", "--report", "md=out/r.md")
+    assert found.code == 0, found.err
+    assert (done.root / "out/r.html").read_text().startswith("<!doctype html>") or "<html" in (
+        done.root / "out/r.html"
+    ).read_text()
+    assert "mae" in (done.root / "out/r.md").read_text()
+
+
+def test_changing_operation_executes_nothing_and_is_recorded(done: Project) -> None:
+    found = engine(done.root, "run", "spec.yaml", "serve.max_batch_rows=8", "--json").json
+    assert found["executed"] is False
+    assert RecordStore(done.home).operation(found["run_id"])["serve"]["max_batch_rows"] == 8
+
+
+def test_a_sweep_names_its_best_run(done: Project) -> None:
+    found = engine(
+        done.root,
+        "run",
+        "spec.yaml",
+        "-m",
+        "train.with.ridge=0.01,1000",
+        "sweep.direction=minimize",
+        "--inline",
+        "--json",
+    ).json
+    assert len(found["runs"]) == 2
+    assert found["best"]["overrides"][0] == "train.with.ridge=0.01"
+
+
+BAD: list[tuple[str, dict[str, object], int, str]] = [
+    ("repository", {"data.train.uri": "lakefs://nombers/main/train.parquet"}, 2, 'did you mean "numbers"?'),
+    ("branch", {"data.train.uri": "lakefs://numbers/mian/train.parquet"}, 2, 'did you mean "main"?'),
+    ("object", {"data.train.uri": "lakefs://numbers/main/trian.parquet"}, 2, 'did you mean "train.parquet"?'),
+    ("folder", {"data.train.uri": "lakefs://numbers/main/nope/"}, 2, "no folder in lakefs://numbers/main/"),
+    (
+        "target",
+        {"target": "late", "data.train.schema": None, "data.test.schema": None},
+        3,
+        'no column "late" in the data',
+    ),
+    (
+        "feature",
+        {"features.numeric": ["x", "q"], "data.train.schema": None, "data.test.schema": None},
+        3,
+        'no column "q"',
+    ),
+    (
+        "slice",
+        {"evaluate.slices": ["gruop"], "evaluate.gates": [], "data.train.schema": None, "data.test.schema": None},
+        3,
+        'did you mean "group"?',
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "code", "says"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_what_is_not_there_is_named(project: Project, changes: dict[str, object], code: int, says: str) -> None:
+    project.write(changes)
+    found = engine(project.root, "run", "spec.yaml", "--inline")
+    assert found.code == code, found.err
+    assert says in found.err + found.out
+    assert not list((project.home / "tmp").glob("*")) if (project.home / "tmp").exists() else True
+
+
+def test_a_place_in_the_spec_stands_before_what_is_not_there(project: Project) -> None:
+    project.write({"data.train.uri": "lakefs://numbers/mian/train.parquet"})
+    assert "spec.yaml:5:10 data.train.uri: " in engine(project.root, "run", "spec.yaml").err
+
+
+def test_data_that_breaks_its_schema_is_a_failed_run_that_is_recorded(project: Project) -> None:
+    bad = numbers(50).set_column(3, "group", pa.array(["c"] * 30 + ["a"] * 20))
+    project.put("train.parquet", bad)
+    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    assert (found.code, found.json["status"]) == (3, "failed")
+    assert "30 failure cases in 50 rows; the worst: column group" in found.json["error"]["message"]
+    assert engine(project.root, "runs", "list", "--json").json["runs"][0]["status"] == "failed"
+
+
+def test_an_empty_table_is_a_clear_failure(project: Project) -> None:
+    project.put("train.parquet", numbers(0))
+    project.write({"data.train.schema": None})
+    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    assert found.code == 3
+    assert found.json["error"]["message"] == "the training data has no rows"
+
+
+def test_a_file_that_is_not_what_its_name_says_is_a_clear_failure(project: Project) -> None:
+    project.put_bytes("train.parquet", b"these are no columns")
+    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    assert (found.code, found.json["error"]["code"]) == (3, "data-unreadable")
+
+
+def test_a_home_that_is_no_folder_is_a_clear_error(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = engine(project.root, "quickstart", ENGINE_HOME=str(tmp_path / "file" / "home"))
+    assert found.code == 3
+    assert "Traceback" not in found.err
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing_half_written(project: Project, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        project.put("train.parquet", numbers(60_000))
+        subprocess.run(["cp", "-r", str(project.home / "lake"), str(disk / "lake")], check=True)
+        found = engine(project.root, "quickstart", ENGINE_HOME=str(disk))
+        assert found.code == 3, found.err
+        assert "no space left" in found.err
+        assert not list(disk.glob("objects/tmp/*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def interrupt(project: Project, number: signal.Signals, *arguments: str) -> tuple[int, str, list[psutil.Process]]:
+    """Start a run that sleeps in its training, send it a signal, and tell how it ended and what is left of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "train.with.mode=sleep", *arguments],
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    said = ""
+    while said.count("ran ") < 4:
+        said += process.stderr.readline()
+    time.sleep(1.0)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=5)
+    return process.returncode, said + rest, alive
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["--inline", "ray"])
+def test_an_interrupted_run_stops_cleanly_and_keeps_what_was_finished(
+    project: Project, number: signal.Signals, how: str
+) -> None:
+    code, said, alive = interrupt(project, number, *([how] if how == "--inline" else []))
+    assert (code, alive) == (130, [])
+    assert "interrupted; finished steps stay cached" in said
+    assert not list((project.home / "tmp").glob("*"))
+    plan = engine(project.root, "plan", "spec.yaml", "train.with.mode=sleep", "--json").json
+    assert {step["name"] for step in plan["steps"] if step["status"] == "cached"} >= {"ingest.train", "validate.test"}
+
+
+def test_two_runs_at_once_both_answer(project: Project) -> None:
+    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline", "--json"]
+    both = [
+        subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)
+    ]
+    documents = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert {document["status"] for document in documents} == {"passed"}
+    assert {document["model"]["version"] for document in documents} == {1}

@@ -1,0 +1,81 @@
+"""Decisions that a change should not undo by accident."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.spec.vocabulary import METRICS
+from engine.steps.metrics import FUNCTIONS
+from projects import Project, make_project
+
+HEAVY = {"ray", "sklearn", "onnxruntime", "alibi_detect", "pandas", "pandera", "scipy", "hydra"}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("guards"))
+
+
+def modules_after(code: str, folder: Path) -> set[str]:
+    """The top-level modules that are loaded after ``code``."""
+    full = f"import sys\n{code}\nsys.stderr.write(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", full], cwd=folder, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+LIGHT = [
+    "import engine",
+    "from engine.cli.main import main; main(['--help'])",
+    "from engine.cli.main import main; main(['validate', 'spec.yaml'])",
+    "from engine.cli.main import main; main(['plan', 'spec.yaml'])",
+    "from engine.cli.main import main; main(['models', 'list'])",
+    "from engine.cli.main import main; main(['runs', 'list'])",
+    "from engine.cli.main import main; main(['plugins', 'list'])",
+]
+
+
+@pytest.mark.parametrize("code", LIGHT)
+def test_what_is_asked_often_imports_nothing_heavy(project: Project, code: str) -> None:
+    assert HEAVY.isdisjoint(modules_after(code, project.root))
+
+
+def test_an_unchanged_run_starts_no_ray_and_imports_nothing_heavy(project: Project) -> None:
+    first = "from engine.cli.main import main; main(['run', 'spec.yaml', '--inline'])"
+    assert "ray" not in modules_after(first, project.root)
+    again = modules_after("from engine.cli.main import main; main(['run', 'spec.yaml'])", project.root)
+    assert (HEAVY | {"pyarrow", "numpy"}).isdisjoint(again)
+
+
+def test_every_metric_of_the_vocabulary_can_be_computed_and_no_other() -> None:
+    assert set(METRICS) == set(FUNCTIONS)
+
+
+def test_only_the_boundary_catches_everything() -> None:
+    broad = re.compile(r"except\s*(Exception|BaseException)?\s*(as \w+)?:")
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "engine").rglob("*.py")
+        if broad.search(path.read_text()) and path.name != "boundary.py"
+    ]
+    assert found == []
+
+
+def test_the_lock_names_no_registry() -> None:
+    assert "http" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_the_sample_spec_is_valid_where_nothing_is_set_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "engine.cli.main", "validate", "specs/model.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "specs/model.yaml: valid\n"
