@@ -18,7 +18,7 @@ from engine.spec.annotations import fits, options
 from engine.spec.model import Gate, KeyPath, SecretRef, Spec
 from engine.spec.parse import Composed, shown
 from engine.spec.surroundings import Surroundings
-from engine.spec.vocabulary import FORMATS, MEASUREMENTS, PRODUCTION, PROPERTIES, format_of
+from engine.spec.vocabulary import COLUMN_CHECKS, COLUMN_KEYS, FORMATS, MEASUREMENTS, PRODUCTION, PROPERTIES, format_of
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
@@ -92,6 +92,29 @@ def schemas_can_be_read(spec: Spec, surroundings: Surroundings) -> Iterator[Find
         if schema is not None and schema.complaint:
             hint = "schema paths are relative to the main spec file"
             yield Finding(rule="schema", path=("data", name, "schema"), fact=schema.complaint, hint=hint)
+
+
+def schemas_check_what_they_say(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """Every key of a schema's column is one that pandera reads; it would pass over any other without a word."""
+    for name in spec.data:
+        schema = surroundings.schemas.get(name)
+        columns = schema.content.get("columns") if schema and schema.columns else None
+        for column, keys in columns.items() if isinstance(columns, Mapping) else ():
+            for key in unknown_column_keys(keys):
+                path: KeyPath = ("data", name, "schema")
+                fact = f"the schema's column {column} has an unknown key {shown(key)}"
+                yield Finding(
+                    rule="schema-key", path=path, fact=fact, hint=suggestion(key, COLUMN_KEYS + COLUMN_CHECKS)
+                )
+
+
+def unknown_column_keys(keys: object) -> list[str]:
+    """The keys of a schema's column, and of its ``checks``, that pandera does not know."""
+    if not isinstance(keys, Mapping):
+        return []
+    checks = keys.get("checks")
+    inner = [str(key) for key in checks if key not in COLUMN_CHECKS] if isinstance(checks, Mapping) else []
+    return [str(key) for key in keys if key not in (*COLUMN_KEYS, *COLUMN_CHECKS)] + inner
 
 
 def every_source_is_used(spec: Spec, _: Surroundings) -> Iterator[Finding]:
@@ -387,6 +410,7 @@ CHECKS: tuple[Check, ...] = (
     uris_are_well_formed,
     sources_exist,
     schemas_can_be_read,
+    schemas_check_what_they_say,
     every_source_is_used,
     features_are_given_once,
     the_target_is_no_feature,

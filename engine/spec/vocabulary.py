@@ -55,6 +55,19 @@ FORMATS: Mapping[str, str] = {
 }
 """File name endings and the data formats that they mean."""
 
+COLUMN_KEYS: tuple[str, ...] = (
+    "checks", "coerce", "default", "description", "drop_invalid_rows", "dtype", "metadata", "nullable", "parsers",
+    "regex", "report_duplicates", "required", "title", "unique",
+)  # fmt: skip
+"""What pandera reads of a column beside its checks."""
+
+COLUMN_CHECKS: tuple[str, ...] = (
+    "equal_to", "greater_than", "greater_than_or_equal_to", "in_range", "is_monotonic", "isin", "less_than",
+    "less_than_or_equal_to", "not_equal_to", "notin", "str_contains", "str_endswith", "str_length", "str_matches",
+    "str_startswith", "unique_values_eq",
+)  # fmt: skip
+"""Pandera's checks of a column. It passes over a name that it does not know, so a typo would check nothing."""
+
 PRODUCTION = "production"
 
 

@@ -15,6 +15,8 @@ from engine.errors import DataUnreadable
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
 
+GZIP = b"\x1f\x8b"
+
 
 def run(_: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     """Read every file of a source, in the order of their paths, as one table.
@@ -67,8 +69,11 @@ def normal_type(kind: pa.DataType) -> pa.DataType:
 
 
 def read_csv(file: Path) -> pa.Table:
-    """CSV with a header; types are inferred on one thread, so that they are the same each time."""
-    return pyarrow.csv.read_csv(file, read_options=pyarrow.csv.ReadOptions(use_threads=False))
+    """CSV with a header, also gzipped; types are inferred on one thread, so that they are the same each time."""
+    with file.open("rb") as head:
+        compression = "gzip" if head.read(2) == GZIP else None
+    with pa.input_stream(str(file), compression=compression) as stream:
+        return pyarrow.csv.read_csv(stream, read_options=pyarrow.csv.ReadOptions(use_threads=False))
 
 
 def read_parquet(file: Path) -> pa.Table:

@@ -7,7 +7,9 @@ says ``dtype: int64, nullable: true`` and means it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -111,36 +113,53 @@ def coerces(content: Mapping[str, Any]) -> bool:
     return bool(content.get("coerce")) or any(column.get("coerce") for column in columns_of(content).values())
 
 
-def violations(cases: pd.DataFrame, rows: int, context: Context) -> Violations:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """One failure case: where (no row when it is about the whole column), which check, and what was found."""
+
+    column: str
+    check: str
+    found: object
+    row: int | None
+
+
+def violations(failures: pd.DataFrame, rows: int, context: Context) -> Violations:
     """Pandera's failure cases as an error that shows the worst and keeps them all."""
+    cases = [case_of(row) for row in failures.to_dict("records")]
     table = pa.table(
         {
-            "column": pa.array([text(item) for item in cases["column"]], pa.string()),
-            "check": pa.array([text(item) for item in cases["check"]], pa.string()),
-            "failure_case": pa.array([text(item) for item in cases["failure_case"]], pa.string()),
-            "row": pa.array([None if pd.isna(item) else int(item) for item in cases["index"]], pa.int64()),
+            "column": pa.array([case.column for case in cases], pa.string()),
+            "check": pa.array([case.check for case in cases], pa.string()),
+            "failure_case": pa.array([text(case.found) for case in cases], pa.string()),
+            "row": pa.array([case.row for case in cases], pa.int64()),
         }
     )
-    counts = (
-        cases.groupby(["column", "check"], dropna=False, sort=True).size().sort_values(ascending=False, kind="stable")
-    )
-    worst = counts.index[0]
-    first = cases[(cases["column"] == worst[0]) & (cases["check"] == worst[1])]["failure_case"].iloc[0]
-    fact = (
-        f"{len(cases):,} failure cases in {rows:,} rows; the worst: column {worst[0]}, {worst[1]}, {json_like(first)}"
-    )
+    counts = Counter((case.column, case.check) for case in cases).most_common()
+    (column, check), _ = counts[0]
+    worst = next(case for case in cases if (case.column, case.check) == (column, check))
+    many = "1 failure case" if len(cases) == 1 else f"{len(cases):,} failure cases"
+    fact = f"{many} in {rows:,} rows; the worst: column {column}, {check}, {json_like(worst.found)}"
     return Violations(fact, summary(cases, counts), context.put_table(table))
 
 
-def summary(cases: pd.DataFrame, counts: Any) -> str:
+def case_of(row: Mapping[Any, Any]) -> Case:
+    """A row of pandera's table. A column that is not there stands as the case itself."""
+    is_absent = row["check"] == "column_in_dataframe"
+    return Case(
+        column=str(row["failure_case"] if is_absent else row["column"]),
+        check="is not in the data" if is_absent else str(row["check"]),
+        found=None if is_absent else row["failure_case"],
+        row=None if pd.isna(row["index"]) else int(row["index"]),
+    )
+
+
+def summary(cases: list[Case], counts: list[tuple[tuple[str, str], int]]) -> str:
     """A table of the worst checks, each with its number of cases and an example."""
     lines = [f"{'column':<20} {'check':<40} {'cases':>9}  example (row)"]
-    for (column, check), count in list(counts.items())[:SHOWN_ROWS]:
-        found = cases[(cases["column"] == column) & (cases["check"] == check)].iloc[0]
-        row = "" if pd.isna(found["index"]) else f" ({int(found['index']):,})"
-        lines.append(
-            f"{str(column)[:20]:<20} {str(check)[:40]:<40} {count:>9,}  {json_like(found['failure_case'])}{row}"
-        )
+    for (column, check), count in counts[:SHOWN_ROWS]:
+        first = next(case for case in cases if (case.column, case.check) == (column, check))
+        row = "" if first.row is None else f" ({first.row:,})"
+        lines.append(f"{column[:20]:<20} {check[:40]:<40} {count:>9,}  {json_like(first.found)}{row}")
     if len(counts) > SHOWN_ROWS:
         lines.append(f"... and {len(counts) - SHOWN_ROWS} more checks")
     return "\n".join(lines)

@@ -79,3 +79,11 @@ def test_the_sample_spec_is_valid_where_nothing_is_set_up() -> None:
         check=False,
     )
     assert done.stdout == "specs/model.yaml: valid\n"
+
+
+def test_the_checks_of_columns_are_panderas() -> None:
+    from pandera.pandas import Check
+
+    from engine.spec.vocabulary import COLUMN_CHECKS
+
+    assert set(COLUMN_CHECKS) <= set(Check.CHECK_FUNCTION_REGISTRY)

@@ -85,6 +85,15 @@ def test_a_wrong_spec_is_refused_with_place_fact_and_next_act(
     assert says in complaints(project, changes)
 
 
+def test_a_typo_in_a_schema_is_found_that_pandera_would_pass_over(project: Project) -> None:
+    inline = {"columns": {"x": {"dtyp": "float64"}, "z": {}, "y": {"checks": {"in_rnge": {}}}, "group": {}}}
+    found = complaints(project, {"data.train.schema": inline})
+    assert [said.split(": ", 1)[1] for said in found] == [
+        'the schema\'s column x has an unknown key "dtyp"; did you mean "dtype"?',
+        'the schema\'s column y has an unknown key "in_rnge"; did you mean "in_range"?',
+    ]
+
+
 def test_every_problem_is_reported_at_once(project: Project) -> None:
     found = complaints(project, {"sed": 1, "target": "yy", "evaluate.metrics": ["mae", "auk"], "train.uses": "sklern"})
     assert len(found) == 4
