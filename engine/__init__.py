@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,9 +20,22 @@ __version__ = "0.1.0"
 __all__ = ["Run", "__version__", "load_model", "plan", "run"]
 
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        from engine import api
+class Package(ModuleType):
+    """This package. ``engine.plan`` is the function of the API, although a subpackage has the same name."""
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'engine' has no attribute {name!r}")
+    def __getattr__(self, name: str) -> object:
+        if name in __all__:
+            return getattr(importlib.import_module("engine.api"), name)
+        raise AttributeError(f"module 'engine' has no attribute {name!r}")
+
+    @property
+    def plan(self) -> object:
+        """:func:`engine.api.plan`."""
+        return importlib.import_module("engine.api").plan
+
+    @plan.setter
+    def plan(self, subpackage: ModuleType) -> None:
+        """The import system offers the subpackage ``engine.plan`` here; it stays in ``sys.modules``."""
+
+
+sys.modules[__name__].__class__ = Package

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import UsageError
 from engine.execute.cache import StepCache, settled
 from engine.execute.protocol import Executor
 from engine.lake.protocol import Lake
@@ -48,6 +49,8 @@ def open_home(root: Path) -> Home:
     from engine.lake.embedded.lake import EmbeddedLake
 
     path = home_path(root)
+    if path.exists() and not path.is_dir():
+        raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
     return Home(
         path=path,

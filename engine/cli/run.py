@@ -23,6 +23,7 @@ from engine.report.clean import terminal
 from engine.report.text import card, plain
 from engine.report.write import parse_target, write
 from engine.spec.load import expand_sweep
+from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
@@ -79,15 +80,15 @@ def warn(prepared: Prepared) -> None:
 
 def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
     """Run with a display of what happens."""
-    with display(prepared) as listener:
+    with display(prepared, wanted.inline) as listener:
         return run_prepared(prepared, listener.hear, inline=wanted.inline, fresh=wanted.fresh)
 
 
 @contextmanager
-def display(prepared: Prepared) -> Iterator[Listener]:
-    """A live tree on a terminal, plain lines in a pipe; both on standard error."""
+def display(prepared: Prepared, inline: bool) -> Iterator[Listener]:
+    """A live tree on a terminal, plain lines in a pipe and where a debugger may stop; both on standard error."""
     settled = {} if prepared.desk.records.answer(prepared.resolved.run_id) else prepared.desk.settled(prepared.plan)
-    if view.is_terminal(sys.stderr):
+    if view.is_terminal(sys.stderr) and not inline:
         with Tree(prepared.plan, settled) as tree:
             yield tree
     else:
@@ -99,7 +100,7 @@ def document_of(finished: Finished) -> dict[str, Any]:
     summary = dict(finished.record.summary)
     if not finished.executed:
         steps = [{**step, "status": "cached", "seconds": 0.0} for step in summary["steps"]]
-        summary.update(executed=False, steps=steps)
+        summary.update(executed=False, steps=steps, spec=finished.resolved.shown)
     return summary
 
 
@@ -215,7 +216,8 @@ def best_of(done: list[tuple[tuple[str, ...], dict[str, Any]]], spec: Any) -> di
 
 def show_sweep(done: list[tuple[tuple[str, ...], dict[str, Any]]], best: dict[str, Any] | None) -> None:
     """The runs of a sweep as a table, the best marked."""
-    names = sorted({name for _, document in done for name in document["metrics"]})[:4]
+    judged = {name for _, document in done for name in document["metrics"]}
+    names = sorted(judged.difference(PROPERTIES, MEASUREMENTS))[:4]
     rows = []
     for chosen, document in done:
         mark = "*" if best and document["run_id"] == best["run_id"] else ""

@@ -7,8 +7,10 @@ import sys
 import typer
 
 from engine.cli import view
-from engine.errors import NO, YES, Problem, SpecInvalid
+from engine.errors import NO, USAGE, YES, NotFound, Problem, SpecInvalid
 from engine.spec.load import load
+
+ABSENT = "spec-missing"
 
 
 def register(app: typer.Typer, summary: str) -> None:
@@ -23,16 +25,18 @@ def command(
     """Check specs without running anything: no code of the project is imported and nothing is started."""
     found = {spec: problems_of(spec) for spec in specs}
     failed = any(problem.severity == "error" for problems in found.values() for problem in problems)
+    absent = any(problem.rule == ABSENT for problems in found.values() for problem in problems)
+    answer = USAGE if absent else NO if failed else YES
     if json:
         listed = [problem.document() for problems in found.values() for problem in problems]
         view.document({"valid": not failed, "specs": specs, "problems": listed})
-        return NO if failed else YES
+        return answer
     for spec, problems in found.items():
         for problem in problems:
             view.line(view.problem_line(problem, sys.stdout))
         errors = sum(problem.severity == "error" for problem in problems)
         view.line(f"{spec}: {view.counted(errors, 'problem') if errors else 'valid'}")
-    return NO if failed else YES
+    return answer
 
 
 def problems_of(spec: str) -> list[Problem]:
@@ -41,3 +45,5 @@ def problems_of(spec: str) -> list[Problem]:
         return list(load(spec).warnings)
     except SpecInvalid as error:
         return list(error.problems)
+    except NotFound as error:
+        return [Problem(rule=ABSENT, fact=error.fact, hint=error.hint)]

@@ -5,6 +5,7 @@ This is the only place in Engine that catches every exception.
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 import importlib
 import io
@@ -88,7 +89,7 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
             context = context_of(work, step, store)
             outputs = step_module(step.kind).run(inputs, step.params, context)
             refuse_strangers(work, before)
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             error = describe(raised, work)
             outputs = Outputs(artifacts=failure_artifacts(raised))
     return StepOutcome(
@@ -121,7 +122,7 @@ def context_of(work: Work, step: Step, store: ObjectStore) -> Context:
     )
 
 
-def failure_artifacts(error: Exception) -> dict[str, Artifact]:
+def failure_artifacts(error: BaseException) -> dict[str, Artifact]:
     """What a failed step still leaves for the record: the failure cases of data that breaks its schema."""
     found = getattr(error, EXTRA_ARTIFACTS, None)
     return {EXTRA_ARTIFACTS: found} if isinstance(found, Artifact) else {}
@@ -148,11 +149,17 @@ def limited_threads(count: int) -> Iterator[None]:
     """Libraries use ``count`` threads inside: those loaded already, and those that are loaded meanwhile."""
     from threadpoolctl import threadpool_limits
 
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(count)))
+    with variables(dict.fromkeys(THREAD_VARIABLES, str(count))), threadpool_limits(limits=count):
+        yield
+
+
+@contextmanager
+def variables(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what is loaded or started inside, and as they were afterwards."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
-        with threadpool_limits(limits=count):
-            yield
+        yield
     finally:
         for name, value in before.items():
             if value is None:
@@ -199,12 +206,16 @@ def is_project_file(file: Path, name: str, work: Work) -> bool:
 # -- what went wrong -----------------------------------------------------------------------------------------
 
 
-def describe(error: Exception, work: Work) -> dict[str, Any]:
+def describe(error: BaseException, work: Work) -> dict[str, Any]:
     """An exception as the document that records and messages have."""
     if isinstance(error, OSError) and not isinstance(error, EngineError):
         translated = translate_os_error(error, work.home) if error.errno else None
         if translated is not None and translated.code in ("storage-full", "storage-unwritable"):
             error = translated
+    if isinstance(error, SystemExit):
+        error = StepFailed(f"the step called sys.exit({error.code})", hint="return, or raise an exception instead")
+    if isinstance(error, bdb.BdbQuit):
+        error = StepFailed("the debugger was quit", hint="continue with `c` to let the step finish")
     if isinstance(error, MemoryError):
         error = StepFailed("out of memory", hint="give it less data, or run it on a larger machine")
     if isinstance(error, EngineError):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Failed, StepFailed, UsageError
-from engine.execute.boundary import perform
+from engine.execute.boundary import perform, variables
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
 from engine.plan.model import Step, StepResources
 
@@ -199,7 +199,7 @@ def own_cluster(cpus: int) -> Iterator[None]:
     Raises:
         Failed: when it does not start.
     """
-    with environment({**OWN_CLUSTER, "RAY_AUTH_TOKEN": secrets.token_hex(32)}), quiet_folder() as folder:
+    with variables({**OWN_CLUSTER, "RAY_AUTH_TOKEN": secrets.token_hex(32)}), quiet_folder() as folder:
         import ray
 
         try:
@@ -289,21 +289,6 @@ def require_listener(address: str) -> None:
     except OSError as error:
         hint = "is the cluster running? Without --address, an own one is started"
         raise Failed("no Ray cluster answers", place=f"--address {address}", hint=hint) from error
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables for the processes that are started inside."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

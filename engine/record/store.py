@@ -66,7 +66,7 @@ class RecordStore:
                 number = self._place(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return RunRecord(run_id=run_id, execution=number, statement=statement)
+        return self.read(run_id, number)
 
     def _place(self, temporary: Path, folder: Path) -> int:
         while True:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import getpass
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.digest import canonical_json, digest_of
-from engine.errors import StorageUnwritable, translate_os_error
 from engine.registry.model import LedgerEntry, ModelNotFound, ModelRef, ModelVersion
+from engine.store.sqlite import reading, transaction
 
 SCHEMA = """
 create table if not exists versions (
@@ -38,7 +37,6 @@ create table if not exists ledger (
 );
 """
 GENESIS = "0" * 64
-BUSY_SECONDS = 30.0
 
 
 def now() -> str:
@@ -144,7 +142,7 @@ class Registry:
 
         A reserved version is not visible until it is confirmed; its number is never given to other bytes.
         """
-        with self._write() as db:
+        with transaction(self.path, SCHEMA) as db:
             row = db.execute("select version from versions where name = ? and digest = ?", (name, digest)).fetchone()
             if row is not None:
                 return int(row["version"])
@@ -158,7 +156,7 @@ class Registry:
 
     def confirm(self, name: str, version: int, run: str, record: str) -> None:
         """Make a reserved version visible, with the run and the record digest that speak for it."""
-        with self._write() as db:
+        with transaction(self.path, SCHEMA) as db:
             db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
             added = db.execute(
                 "insert or ignore into version_runs values (?, ?, ?, ?, ?)", (name, version, run, record, now())
@@ -174,7 +172,7 @@ class Registry:
             ModelNotFound: when there is no such version.
         """
         found = self.get(ModelRef(name=name, version=version))
-        with self._write() as db:
+        with transaction(self.path, SCHEMA) as db:
             db.execute("insert or replace into aliases values (?, ?, ?)", (name, alias, version))
             event = {"what": "alias", "name": name, "alias": alias, "version": version, "digest": found.digest}
             self._append(db, {**event, "why": why})
@@ -208,38 +206,5 @@ class Registry:
     def _read(self, query: str, *values: object) -> list[sqlite3.Row]:
         if not self.path.is_file():
             return []
-        with closing(self._connect()) as db:
+        with reading(self.path) as db:
             return db.execute(query, values).fetchall()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as db:
-                db.executescript(SCHEMA)
-                db.execute("begin immediate")
-                with db:
-                    yield db
-        except OSError as error:
-            raise translate_os_error(error, self.path) from error
-        except sqlite3.OperationalError as error:
-            raise translate_sqlite(error, self.path) from error
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("pragma journal_mode = wal")
-        db.execute("pragma synchronous = full")
-        return db
-
-
-def translate_sqlite(error: sqlite3.OperationalError, path: Path) -> Exception:
-    """SQLite's complaint about its file, as one of ours."""
-    from engine.errors import Failed, StorageFull
-
-    message = str(error)
-    if "full" in message:
-        return StorageFull(path)
-    if "readonly" in message or "unable to open" in message:
-        return StorageUnwritable(path)
-    return Failed(message, place=str(path), hint="try again; `engine doctor` looks at what is there")

@@ -8,13 +8,14 @@ What a file imports is remembered by its size and time, so an unchanged project 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.digest import sha256
-from engine.errors import NotFound
+from engine.errors import NotFound, StorageFull, StorageUnwritable
 from engine.plugins import find, parsed, source_of
 from engine.resolve.installed import Installed
 from engine.resolve.model import Closure
@@ -67,7 +68,8 @@ class SourceIndex:
     def save(self) -> None:
         """Keep what was learned for the next run."""
         if self.cache is not None and self.changed:
-            write_once(self.cache, json.dumps(self.known).encode())
+            with contextlib.suppress(StorageFull, StorageUnwritable):  # a cache that is not kept costs time only
+                write_once(self.cache, json.dumps(self.known).encode())
 
     def is_project(self, path: Path) -> bool:
         """Whether a file belongs to the project and not to an environment inside its folder."""

@@ -5,6 +5,7 @@ A check gets the typed spec and its surroundings and yields findings; it never r
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from engine.lake.uri import parse as parse_uri
 from engine.plugins import Description, Kind
 from engine.spec.annotations import fits, options
 from engine.spec.model import Gate, KeyPath, SecretRef, Spec
-from engine.spec.parse import Composed, shown
+from engine.spec.parse import Composed, leaves, shown
 from engine.spec.surroundings import Surroundings
 from engine.spec.vocabulary import COLUMN_CHECKS, COLUMN_KEYS, FORMATS, MEASUREMENTS, PRODUCTION, PROPERTIES, format_of
 
@@ -103,9 +104,8 @@ def schemas_check_what_they_say(spec: Spec, surroundings: Surroundings) -> Itera
             for key in unknown_column_keys(keys):
                 path: KeyPath = ("data", name, "schema")
                 fact = f"the schema's column {column} has an unknown key {shown(key)}"
-                yield Finding(
-                    rule="schema-key", path=path, fact=fact, hint=suggestion(key, COLUMN_KEYS + COLUMN_CHECKS)
-                )
+                near = suggestion(key, COLUMN_KEYS + COLUMN_CHECKS)
+                yield Finding(rule="schema-key", path=path, fact=fact, hint=near)
 
 
 def unknown_column_keys(keys: object) -> list[str]:
@@ -274,6 +274,24 @@ def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, An
             yield Finding(rule="parameter-missing", path=path, fact=fact, hint=hint, at="key")
 
 
+def queries_read_their_source(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A SQL transform reads the table that it is given."""
+    for index, transform in enumerate(spec.transform):
+        query = transform.with_.get("query")
+        if transform.uses == "sql" and isinstance(query, str) and "{source}" not in query:
+            fact = "the query does not read {source}, which stands for the table"
+            path: KeyPath = ("transform", index, "with", "query")
+            yield Finding(rule="sql-source", path=path, fact=fact, hint="write `select ... from {source}`")
+
+
+def numbers_are_finite(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """NaN and infinity have no place in a run's identity."""
+    for _kind, path, _uses, given in components(spec):
+        for below, value in leaves(given, (*path, "with")):
+            if isinstance(value, float) and not math.isfinite(value):
+                yield Finding(rule="value", path=below, fact=f"expected a finite number, got {value}")
+
+
 # -- evaluation ------------------------------------------------------------------------------------------
 
 
@@ -417,6 +435,8 @@ CHECKS: tuple[Check, ...] = (
     columns_exist,
     names_are_unique,
     plugins_exist_and_fit,
+    queries_read_their_source,
+    numbers_are_finite,
     metrics_are_known,
     gates_judge_what_is_computed,
     gates_have_one_kind_of_limit,

@@ -101,7 +101,7 @@ def find_spec(path: str | Path, folder: Path) -> Path:
         raise NotFound("spec: this is a folder,", str(path), hint=suggestion("", known))
     around = given.parent if given.parent.is_dir() else folder
     known = [os.path.relpath(entry, folder) for entry in sorted([*around.glob("*.y*ml"), *folder.glob("specs/*.y*ml")])]
-    raise NotFound("spec", str(path), known, hint="" if known else "`engine init` writes one to start from")
+    raise NotFound("spec", str(path), known, hint="" if known else "copy specs/model.yaml to start from")
 
 
 def project_root(spec: Path) -> Path:
@@ -398,4 +398,11 @@ def expand_sweep(path: str | Path, overrides: Sequence[str], folder: Path | None
             batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
         raise SpecInvalid([hydra_problem(error, Layer(name=str(path)), tuple(overrides))]) from error
-    return [tuple(run) for batch in batches for run in batch]
+    plain = {INDEX.sub(r".\1", key) for sign, key, _ in map(split_override, overrides) if not sign}
+    return [tuple(as_typed(text, plain) for text in run) for batch in batches for run in batch]
+
+
+def as_typed(text: str, plain: set[str]) -> str:
+    """An override without the ``++`` that :func:`hydra_override` gave it."""
+    sign, key, rest = split_override(text)
+    return f"{key}{rest}" if sign == "++" and key in plain else text

@@ -63,7 +63,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 class Section(BaseModel):
     """What every section has: it is frozen, knows no other keys, and converts no types silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class SecretRef(Section):
@@ -266,7 +266,7 @@ class Spec(Section):
     """One model, from its data to its alarms."""
 
     name: Name
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     data: Mapping[Label, DataSource] = Field(min_length=1)
     transform: Items[Transform] = ()
     features: Features

@@ -188,7 +188,7 @@ def fact_of(detail: ErrorDetails) -> str:
         return f"{given} does not match {detail['ctx']['pattern']}"
     if kind == "too_short":
         return "this is empty"
-    message = detail["msg"].replace("Input should be", "expected a value").replace("value a", "a")
+    message = detail["msg"].replace("Input should be", "expected a value").replace("value a", "a").replace("a a ", "a ")
     return f"{message}, got {given}"
 
 
@@ -198,7 +198,7 @@ def hint_of(detail: ErrorDetails) -> str:
         options = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
         return suggestion(str(detail["input"]), options)
     if detail["type"] == "string_pattern_mismatch":
-        return "use small letters, digits and hyphens" if "a-z0-9-" in str(detail["ctx"]["pattern"]) else ""
+        return "use 2 to 63 small letters, digits and hyphens" if "a-z0-9-" in str(detail["ctx"]["pattern"]) else ""
     if detail["type"] == "too_short":
         return "give at least one"
     return ""
@@ -267,7 +267,7 @@ EXAMPLES: Mapping[str, str] = {
 
 def example(path: KeyPath) -> str:
     """A line to copy for a missing key."""
-    found = EXAMPLES.get(str(path[-1]))
+    found = "data: train" if path[-1] == "data" and len(path) > 1 else EXAMPLES.get(str(path[-1]))
     return f"write `{found}`" if found else ""
 
 

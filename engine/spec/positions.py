@@ -84,7 +84,7 @@ def scan(text: str, name: str) -> Scan:
     except RecursionError:
         return refused(name, "yaml-depth", "the nesting is too deep", f"at most {MAX_DEPTH} levels are read")
     if root is None:
-        return refused(name, "yaml-empty", "the file is empty", "`engine init` writes a spec to start from")
+        return refused(name, "yaml-empty", "the file is empty", "begin with `name: ...`, or copy specs/model.yaml")
     if not isinstance(root, yaml.MappingNode):
         return refused(name, "yaml-mapping", "the file is not a mapping of keys to values", "begin with `name: ...`")
     walk = Walk(name=name)

@@ -41,6 +41,18 @@ def require_column(table: pa.Table, name: str, key: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
+def require_target(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """The target column.
+
+    Raises:
+        StepFailed: when there is none.
+    """
+    if name not in table.column_names:
+        fact = f'the target "{name}" is not a column of the data'
+        raise StepFailed(fact, hint=suggestion(name, table.column_names), key="target")
+    return require_column(table, name, "target")
+
+
 def datatype(name: str, role: str, kind: pa.DataType, key: str) -> ScalarType:
     """The V2 datatype of a column in its role."""
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

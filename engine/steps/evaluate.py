@@ -14,7 +14,7 @@ from engine.digest import plain
 from engine.errors import StepFailed
 from engine.serve.onnx import open_session
 from engine.spec.vocabulary import METRICS
-from engine.steps.columns import require_column, require_rows
+from engine.steps.columns import require_column, require_rows, require_target
 from engine.steps.context import Context
 from engine.steps.metrics import AnyArray, Judged, compute, is_for
 from engine.steps.model import Artifact, Inputs, Outputs
@@ -39,6 +39,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     suitable(params["metrics"], signature["task"])
     data = context.store.read(params["model"]) if "model" in params else context.data(inputs["model"])
     answered = open_session(data, threads=context.cpus).predict(table)
+    require_scores(answered.scores, table, signature)
     judged = judge(table, signature, answered.scores, params["target"])
     evaluation: dict[str, Any] = {
         "task": signature["task"],
@@ -61,6 +62,29 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     )
 
 
+def require_scores(scores: AnyArray, table: pa.Table, signature: Mapping[str, Any]) -> None:
+    """Refuse predictions that are no numbers.
+
+    Raises:
+        StepFailed: naming the features that have missing values.
+    """
+    lost = int(np.sum(~np.isfinite(scores).reshape(len(scores), -1).all(axis=1)))
+    if not lost:
+        return
+    missing = {item["name"]: missing_values(table.column(item["name"])) for item in signature["inputs"]}
+    named = ", ".join(f"{name} ({count:,})" for name, count in missing.items() if count) or "none of them"
+    raise StepFailed(
+        f"the model gives no number for {lost:,} of {len(scores):,} rows; features with missing values: {named}",
+        hint="`impute: median` in train.with, an estimator that takes NaN, or a transform that drops such rows",
+        key="evaluate.data",
+    )
+
+
+def missing_values(column: pa.ChunkedArray) -> int:
+    """How many values are null or NaN."""
+    return int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
+
+
 def suitable(metrics: Sequence[str], task: Any) -> None:
     """Refuse metrics that the task does not have.
 
@@ -81,7 +105,7 @@ def judge(table: pa.Table, signature: Mapping[str, Any], scores: AnyArray, targe
     Raises:
         StepFailed: for a target that is missing, null, or a class that the model has never seen.
     """
-    column = require_column(table, target, "target")
+    column = require_target(table, target)
     if column.null_count:
         raise StepFailed(
             f'{column.null_count:,} rows have no "{target}"', hint="drop them in a transform", key="target"

@@ -110,7 +110,8 @@ def with_parity(gate: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Verdi
     parity = evaluation["parity"]
     verdict = bounded(gate, parity["max_difference"], parity["rows"])
     flips = parity["label_flips"]
-    return {**verdict, "reason": f"{verdict['reason']}; {flips:,} labels differ", "label_flips": flips}
+    said = "" if evaluation["task"] == "regression" else f"; {flips:,} labels differ"
+    return {**verdict, "reason": f"{verdict['reason']}{said}", "label_flips": flips}
 
 
 def per_slice(gate: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Verdict:

@@ -39,7 +39,12 @@ def readable(read: Callable[[Path], pa.Table], file: Path, path: str) -> pa.Tabl
         return normal(read(file))
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         hint = "write the format that it has as `format:`, or mend the file"
-        raise DataUnreadable(f"cannot be read: {str(error).splitlines()[0]}", place=path, hint=hint) from error
+        raise DataUnreadable(f"{path} cannot be read: {reason(error, file)}", place=path, hint=hint) from error
+
+
+def reason(error: Exception, file: Path) -> str:
+    """What a reader says, without the name that the object has in the store."""
+    return str(error).splitlines()[0].replace(str(file), "it")[:200]
 
 
 def concatenated(tables: list[pa.Table], paths: list[str]) -> pa.Table:

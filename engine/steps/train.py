@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
 from engine.plugins import PluginFailed, Trainer, TrainingTask, find, load
-from engine.steps.columns import features_of, require_column, require_rows
+from engine.steps.columns import features_of, require_rows, require_target
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
 
@@ -20,7 +21,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     """
     table = context.table(inputs["table"])
     require_rows(table, "the training data", "data")
-    require_column(table, params["target"], "target")
+    require_target(table, params["target"])
     task = TrainingTask(
         features=features_of(table, params["features"]),
         target=params["target"],
@@ -37,7 +38,14 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
             hint="see the protocol `Model` in engine/plugins.py",
             key="uses",
         )
-    return Outputs(artifacts={"native": context.put_private((model, task))})
+    try:
+        return Outputs(artifacts={"native": context.put_private((model, task))})
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise PluginFailed(
+            f"the model of {params['uses']} cannot be pickled: {error}",
+            hint="define its class at the top level of a module, and keep no locks, files or functions in it",
+            key="uses",
+        ) from error
 
 
 def made(uses: str, given: Mapping[str, Any]) -> Trainer:

@@ -14,12 +14,12 @@ import re
 import sqlite3
 import time as clock
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.digest import canonical_json, digest_of
-from engine.errors import Failed, StorageFull, StorageUnwritable, UsageError, writing
+from engine.errors import UsageError
 from engine.lake.embedded.ranges import Range, apply, pack_tree, unpack_range, unpack_tree, within
 from engine.lake.protocol import (
     DEFAULT_BRANCH,
@@ -34,6 +34,7 @@ from engine.lake.protocol import (
 )
 from engine.lake.uri import REPOSITORY
 from engine.store.objects import ObjectStore
+from engine.store.sqlite import reading, transaction
 
 SCHEMA = """
 create table if not exists repositories (name text primary key, default_branch text not null);
@@ -58,7 +59,6 @@ SHORT_ID = re.compile(r"^[0-9a-f]{4,63}$")
 STEP = re.compile(r"([~^])(\d*)|(@)")
 REF = re.compile(r"^([^~^@$]+)((?:[~^]\d*|@)*)$")
 MAX_PATH = 1024
-BUSY_SECONDS = 30.0
 
 
 class EmbeddedLake:
@@ -340,29 +340,12 @@ class EmbeddedLake:
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        with closing(self._connect() if self.path.is_file() else empty()) as db:
+        with reading(self.path) if self.path.is_file() else closing(empty()) as db:
             db.execute("begin")
             yield db
 
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with closing(self._connect()) as db:
-                    db.executescript(SCHEMA)
-                    db.execute("begin immediate")
-                    with db:
-                        yield db
-            except sqlite3.OperationalError as error:
-                raise translate(error, self.path) from error
-
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("pragma journal_mode = wal")
-        db.execute("pragma synchronous = full")
-        return db
+    def _write(self) -> AbstractContextManager[sqlite3.Connection]:
+        return transaction(self.path, SCHEMA)
 
 
 def empty() -> sqlite3.Connection:
@@ -408,13 +391,3 @@ def require_path(path: str) -> None:
         raise UsageError("an object needs a path", hint="write lakefs://REPOSITORY/BRANCH/PATH")
     if len(path.encode()) > MAX_PATH:
         raise UsageError(f"the path is longer than {MAX_PATH} bytes", place=path[:60] + "...", hint="shorten it")
-
-
-def translate(error: sqlite3.OperationalError, path: Path) -> Exception:
-    """SQLite's complaint about its file, as one of ours."""
-    message = str(error)
-    if "full" in message:
-        return StorageFull(path)
-    if "readonly" in message or "unable to open" in message:
-        return StorageUnwritable(path)
-    return Failed(message, place=str(path), hint="try again; `engine doctor` looks at what is there")

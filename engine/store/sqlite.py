@@ -1,0 +1,79 @@
+"""How Engine opens its SQLite files: durable, readable while somebody writes, and patient."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, writing
+
+BUSY_SECONDS = 30.0
+ALMOST_NOTHING = 1 << 18
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    db.execute("pragma journal_mode = wal")
+    db.execute("pragma synchronous = full")
+    return db
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to read from, also where nothing may be written.
+
+    Raises:
+        StorageFull, StorageUnwritable, Failed: when the file cannot be read.
+    """
+    try:
+        with closing(connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)) as db:
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise translate(error, path) from error
+
+
+def is_writable(path: Path) -> bool:
+    """Whether the disk that a file lies on takes writes (root may write where the disk may not)."""
+    return not os.statvfs(path).f_flag & os.ST_RDONLY
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection to a file on a disk that takes no writes, and so to one that nobody changes."""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    db.row_factory = sqlite3.Row
+    return db
+
+
+@contextmanager
+def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+    """A write to the file at ``path``, made with ``schema`` when it is not there: all of it or nothing.
+
+    Raises:
+        StorageFull, StorageUnwritable, Failed: when the file cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with closing(connect(path)) as db:
+                db.executescript(schema)
+                db.execute("begin immediate")
+                with db:
+                    yield db
+        except sqlite3.DatabaseError as error:
+            raise translate(error, path) from error
+
+
+def translate(error: sqlite3.DatabaseError, path: Path) -> EngineError:
+    """SQLite's complaint about its file, as one of ours."""
+    message = str(error)
+    if "full" in message or ("I/O" in message and shutil.disk_usage(path.parent).free < ALMOST_NOTHING):
+        return StorageFull(path)
+    if "readonly" in message or "unable to open" in message:
+        return StorageUnwritable(path)
+    return Failed(message, place=str(path), hint="try again; `engine doctor` looks at what is there")

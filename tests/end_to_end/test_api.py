@@ -1,0 +1,70 @@
+"""The Python API, as a notebook uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from projects import Project, make_project
+
+CODE = """
+import engine
+assert engine.plan("spec.yaml").plan.steps
+first = engine.plan("spec.yaml", overrides=["seed=8"])
+run = engine.run(first, inline=True)
+assert engine.plan("spec.yaml", overrides=["seed=8"]).resolved.run_id == run.id
+import engine.plan.model
+from engine import plan
+assert callable(plan) and callable(engine.plan)
+assert (run.status, run.model["version"], run.pins["environment"]["python"][:2]) == ("passed", 1, "3.")
+assert 0 < run.metrics["mae"] < 1
+scores = engine.load_model("numbers:1").predict({"x": [1.0, 2.0], "z": [2, 3]})
+assert abs(scores[0] - 1.0) < 0.1 and scores.shape == (2,)
+import pandas
+frame = pandas.DataFrame({"x": [1.0, 2.0], "z": [2, 3]})
+assert (engine.load_model("numbers").predict(frame) == scores).all()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project")
+
+
+def python(project: Project, code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=False)
+
+
+def test_the_api_plans_runs_and_predicts_as_often_as_it_is_asked(project: Project) -> None:
+    done = python(project, CODE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_loaded_model_refuses_altered_bytes(project: Project) -> None:
+    python(project, "import engine; engine.run('spec.yaml', inline=True)")
+    code = (
+        "import engine; from engine.wiring import home_here; home = home_here(); v = home.registry.versions('numbers')[0];"
+        "p = home.store.path(v.digest); p.chmod(0o644); d = bytearray(p.read_bytes()); d[50] ^= 1; p.write_bytes(bytes(d));"
+        "engine.load_model('numbers')"
+    )
+    assert "DigestMismatch" in python(project, code).stderr
+
+
+def test_a_step_that_leaves_the_process_is_a_failed_run(project: Project) -> None:
+    (project.root / "leaver.py").write_text('import sys\n\n\nclass Leaver:\n    def fit(self, table, task):\n        sys.exit(0)\n')
+    project.write({"train.uses": "leaver:Leaver"})
+    code = "import engine; r = engine.run('spec.yaml', inline=True); print(r.status, r.document['error']['message'])"
+    assert python(project, code).stdout == "failed the step called sys.exit(0)\n"
+
+
+def test_a_model_that_cannot_be_kept_is_named(project: Project) -> None:
+    source = (
+        "class Local:\n    def fit(self, table, task):\n        class Model:\n            classes = None\n"
+        "            scores = to_onnx = 1\n        return Model()\n"
+    )
+    (project.root / "local.py").write_text(source)
+    project.write({"train.uses": "local:Local"})
+    code = "import engine; print(engine.run('spec.yaml', inline=True).document['error']['message'])"
+    assert python(project, code).stdout.startswith("the model of local:Local cannot be pickled")

@@ -1,0 +1,150 @@
+"""Where user code is called: what it may touch, what is put back, and what is said when it fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import Project, make_project
+
+from engine.api import prepare_spec, silent
+from engine.errors import StepFailed
+from engine.execute.boundary import THREAD_VARIABLES, describe, limited_threads, project_on_path
+from engine.execute.protocol import StepOutcome, Work, outcome_from
+from engine.pipeline import execute, run
+from engine.plan.model import Plan
+from engine.steps.model import Artifact
+
+WORK = Work(
+    plan=Plan(run_id="", name="n", steps=()),
+    home=Path("home"),
+    root=Path(),
+    source_roots=(),
+    modules=frozenset(),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return make_project(tmp_path / "project")
+
+
+# -- what went wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "storage-full", "no space left on the device"),
+        (OSError(errno.EROFS, "Read-only file system"), "storage-unwritable", "cannot be written"),
+        (MemoryError(), "step-failed", "out of memory"),
+        (StepFailed("a fact", key="with.a"), "step-failed", "a fact"),
+        (ValueError("bad"), "step-raised", "ValueError: bad"),
+        (KeyError("k"), "step-raised", "KeyError: 'k'"),
+        (FileNotFoundError(errno.ENOENT, "gone", "f"), "step-raised", "FileNotFoundError: [Errno 2] gone: 'f'"),
+        (ValueError(), "step-raised", "ValueError:"),
+    ],
+)
+def test_whatever_is_raised_becomes_a_document(error: Exception, code: str, message: str) -> None:
+    found = describe(error, WORK)
+    assert (found["code"], found["message"]) == (code, message)
+    assert {"place", "hint", "key", "details"} <= found.keys()
+
+
+def test_a_traceback_begins_where_the_users_code_does(project: Project) -> None:
+    prepared = prepare_spec(project.spec, ["train.with.mode=raise"])
+    error = execute(prepared, silent, True, fresh=True).outcomes["train"].error
+    assert error is not None
+    files = [line.split('"')[1] for line in error["details"].splitlines() if line.lstrip().startswith('File "')]
+    assert [Path(file).name for file in files] == ["my_trainer.py", "helper.py"]
+    assert error["place"] == f"{project.root / 'helper.py'}:5"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise SystemError('odd')", "SystemError: odd"),
+        ("raise AssertionError", "AssertionError"),
+        ("raise StopIteration", "StopIteration"),
+        ("raise BaseExceptionGroup('g', [ValueError('inner')])", "ExceptionGroup: g"),
+        ("return None", "without `scores`"),
+        ("return 3", "without `scores`"),
+        ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
+        ("raise RecursionError", "RecursionError"),
+        ("open('/nonexistent/x')", "FileNotFoundError"),
+        ("raise UnicodeDecodeError('utf-8', b'x', 0, 1, 'odd')", "UnicodeDecodeError"),
+        ("class Bad(Exception):\n            def __str__(self): return chr(27) + '[31m'\n        raise Bad", "Bad"),
+    ],
+)
+def test_a_trainer_may_do_anything_and_the_run_is_a_failed_run(project: Project, body: str, says: str) -> None:
+    path = project.root / "odd.py"
+    path.write_text(f'"""Odd."""\n\n\nclass Odd:\n    """Odd."""\n\n    def fit(self, table, task):\n        {body}\n')
+    project.write({"train.uses": "odd:Odd"})
+    sys.modules.pop("odd", None)
+    finished = run(prepare_spec(project.spec), silent, inline=True)
+    sys.modules.pop("odd", None)
+    error = finished.record.summary["error"]
+    assert finished.record.status == "failed"
+    assert says in error["message"]
+    assert error["step"] == "train"
+
+
+# -- the step's surroundings -----------------------------------------------------------------------------------
+
+
+def test_threads_are_limited_inside_and_as_before_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with limited_threads(3):
+        assert {os.environ[name] for name in THREAD_VARIABLES} == {"3"}
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_the_projects_folder_is_on_the_path_only_inside(tmp_path: Path) -> None:
+    before = list(sys.path)
+    with pytest.raises(ValueError, match="out"), project_on_path((tmp_path,)):
+        assert sys.path[0] == str(tmp_path)
+        raise ValueError("out")
+    assert sys.path == before
+
+
+def test_what_a_step_prints_never_reaches_standard_output(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    execute(prepare_spec(project.spec), silent, True, fresh=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "mode fit" in err
+
+
+def test_an_outcome_can_be_read_back() -> None:
+    outcome = StepOutcome(
+        id="train",
+        kind="train",
+        status="failed",
+        key="k",
+        outputs={"a": Artifact(digest="d", media="json", size=3)},
+        byproducts={"metrics": {"mae": 1.5}},
+        error={"message": "m"},
+        log="l",
+        seconds=1.5,
+        usage={"pid": 1},
+    )
+    assert outcome_from(outcome.document()) == outcome
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_the_value_of_a_secret_is_nowhere_in_the_home(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "s3cr3t-0123456789"
+    monkeypatch.setenv("ALERT_URL", f"https://hooks.invalid/{value}")
+    monitor: dict[str, Any] = {"reference": "train", "on_alert": {"webhook": "${oc.env:ALERT_URL}"}}
+    project.write({"monitor": monitor})
+    assert run(prepare_spec(project.spec), silent, inline=True).record.status == "passed"
+    kept = [path for path in project.home.rglob("*") if path.is_file()]
+    assert any(b"ALERT_URL" in path.read_bytes() for path in kept)
+    assert not [path for path in kept if value.encode() in path.read_bytes()]

@@ -1,0 +1,162 @@
+"""The power goes, or the disk ends, at any moment: nothing half-written is ever seen, and the next run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from projects import Project, engine, make_project
+
+from engine.digest import sha256
+from engine.store.objects import ObjectStore
+
+
+def altered(home: Path) -> list[str]:
+    """Every object that is not what its name says, and every record that cannot be read."""
+    store = ObjectStore(home / "objects")
+    found = [digest for digest in store.digests() if sha256(store.path(digest).read_bytes()) != digest]
+    for path in [*home.glob("runs/*/spec.json"), *home.glob("runs/*/executions/*/record.json")]:
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            found.append(str(path))
+    for path in (home / "lake" / "lake.db", home / "registry.db"):
+        if path.is_file():
+            with sqlite3.connect(path) as db:
+                found += [str(path) for (answer,) in db.execute("pragma integrity_check") if answer != "ok"]
+    return found
+
+
+def left_behind(home: Path) -> list[Path]:
+    """Files that are half-written by their name."""
+    below = [*home.glob("tmp/*"), *home.glob("objects/tmp/*"), *home.glob("**/.*.json.*")]
+    return [path for path in below if path.is_file() or any(path.iterdir())]
+
+
+@contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Something mounted at ``folder``; the test is skipped where that is not allowed."""
+    folder.mkdir(exist_ok=True)
+    if subprocess.run(["mount", *arguments, str(folder)], check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def artifacts(document: dict[str, object]) -> dict[str, dict[str, str]]:
+    steps = document["steps"]
+    assert isinstance(steps, list)
+    return {s["name"]: {k: v for k, v in s["outputs"].items() if k != "native"} for s in steps}
+
+
+def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    project, whole = make_project(tmp_path / "killed"), make_project(tmp_path / "whole")
+    expected = engine(whole.root, "run", "spec.yaml", "--inline", "--json").json
+    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline"]
+    for delay in (0.5, 0.9, 1.3, 1.7, 2.1):
+        process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        assert altered(project.home) == []
+    found = engine(project.root, "run", "spec.yaml", "--inline", "--json").json
+    assert (found["status"], found["run_id"]) == ("passed", expected["run_id"])
+    assert artifacts(found) == artifacts(expected)
+    assert found["model"]["version"] == 1
+
+
+@pytest.mark.parametrize("size", ["140k", "220k", "300k", "420k", "600k"])
+def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
+    tmp_path: Path, size: str
+) -> None:
+    project = make_project(tmp_path / "project")
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as home:
+        subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
+        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        assert done.code == 3, done.err
+        assert "Traceback" not in done.err
+        assert "no space left on the device" in json.dumps(done.json)
+        assert altered(home) == []
+        assert left_behind(home) == []
+
+
+def test_a_disk_with_room_again_lets_the_run_go_on(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=300k", "tmpfs") as home:
+        subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
+        assert engine(project.root, "run", "spec.yaml", "--inline", ENGINE_HOME=str(home)).code == 3
+        subprocess.run(["mount", "-o", "remount,size=4m", str(home)], check=True)
+        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        assert (done.code, done.json["status"]) == (0, "passed")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a run that passed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ENGINE_HOME", raising=False)
+        project = make_project(tmp_path_factory.mktemp("finished") / "project")
+        assert engine(project.root, "run", "spec.yaml", "--inline").code == 0
+    return project
+
+
+READ_ONLY: list[tuple[list[str], int]] = [
+    (["validate", "spec.yaml"], 0),
+    (["plan", "spec.yaml"], 0),
+    (["runs", "list"], 0),
+    (["models", "list"], 0),
+    (["run", "spec.yaml", "--inline"], 0),  # answered from the record
+    (["run", "spec.yaml", "--inline", "seed=8"], 3),
+    (["run", "spec.yaml", "--inline", "serve.max_batch_rows=3"], 3),
+    (["quickstart"], 3),
+]
+
+
+@pytest.mark.parametrize(("command", "code"), READ_ONLY, ids=[" ".join(command) for command, _ in READ_ONLY])
+def test_a_home_on_a_disk_that_takes_no_writes_can_be_read_and_says_what_it_cannot(
+    finished: Project, tmp_path: Path, command: list[str], code: int
+) -> None:
+    with mounted(tmp_path / "home", "--bind", str(finished.home)) as home:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(home)], check=True)
+        done = engine(finished.root, *command, "--json", ENGINE_HOME=str(home))
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    if code:
+        assert done.json["error"]["code"] == "storage-unwritable"
+        assert done.json["error"]["hint"]
+
+
+def test_a_run_that_is_told_to_stop_leaves_no_process(tmp_path: Path) -> None:
+    import psutil
+
+    project = make_project(tmp_path / "project")
+    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline", "train.with.mode=sleep"]
+    process = subprocess.Popen(
+        command,
+        cwd=project.root,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    while "mode sleep" not in (line := process.stderr.readline()):
+        assert line, "the run ended before it slept"
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "finished steps stay cached" in said
+    assert [child for child in family if child.is_running()] == []
+    assert left_behind(project.home) == []
