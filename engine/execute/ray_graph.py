@@ -12,6 +12,8 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Failed, StepFailed, UsageError
+from engine.execute import reaper
 from engine.execute.boundary import perform, variables
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
 from engine.plan.model import Step, StepResources
@@ -199,28 +202,53 @@ def own_cluster(cpus: int) -> Iterator[None]:
     Raises:
         Failed: when it does not start.
     """
-    with variables({**OWN_CLUSTER, "RAY_AUTH_TOKEN": secrets.token_hex(32)}), quiet_folder() as folder:
+    token = secrets.token_hex(32)
+    with reaped(token) as folder, variables({**OWN_CLUSTER, "RAY_AUTH_TOKEN": token}):
         import ray
 
         try:
-            with own_signals():
-                ray.init(
-                    address="local",
-                    num_cpus=max(os.cpu_count() or 1, cpus),
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                    _node_ip_address="127.0.0.1",
-                    _temp_dir=str(folder),
-                )
-        except (RuntimeError, OSError, ConnectionError, TimeoutError) as error:
-            ray.shutdown()
-            hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
-            raise Failed(f"Ray did not start: {str(error).strip().splitlines()[0]}", hint=hint) from error
-        try:
+            start(cpus, folder)
             yield
         finally:
             ray.shutdown()
+
+
+def start(cpus: int, folder: Path) -> None:
+    """Start a cluster of this machine with its files in ``folder``.
+
+    Raises:
+        Failed: when it does not start.
+    """
+    import ray
+
+    try:
+        with own_signals():
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, cpus),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+    except (RuntimeError, OSError, ConnectionError, TimeoutError) as error:
+        hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
+        raise Failed(f"Ray did not start: {str(error).strip().splitlines()[0]}", hint=hint) from error
+
+
+@contextmanager
+def reaped(token: str) -> Iterator[Path]:
+    """A short-named folder for Ray's sockets and logs, and a process that cleans up even when this one is killed."""
+    folder = tempfile.mkdtemp(prefix="engine-ray-")
+    command = [sys.executable, "-I", "-S", reaper.__file__, token, folder]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+    try:
+        yield Path(folder)
+    finally:
+        assert watcher.stdin is not None
+        watcher.stdin.close()
+        watcher.wait()
 
 
 @contextmanager
@@ -289,16 +317,6 @@ def require_listener(address: str) -> None:
     except OSError as error:
         hint = "is the cluster running? Without --address, an own one is started"
         raise Failed("no Ray cluster answers", place=f"--address {address}", hint=hint) from error
-
-
-@contextmanager
-def quiet_folder() -> Iterator[Path]:
-    """A short-named folder for Ray's sockets and logs, removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="engine-ray-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

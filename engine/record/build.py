@@ -213,9 +213,9 @@ def outcome_document(result: RunResult, step: str) -> Mapping[str, Any]:
 
 
 def first_error(result: RunResult) -> Mapping[str, Any] | None:
-    """What the first failed step says went wrong."""
+    """What the first failed step says went wrong, at the line of the spec that asked for it."""
     for step in result.plan.steps:
         error = result.outcomes[step.id].error
         if error is not None:
-            return {**error, "step": step.id}
+            return {**error, "place": error.get("spec") or error["place"], "raised_at": error["place"], "step": step.id}
     return None

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from projects import Project, make_project
 
 CODE = """
@@ -53,7 +54,9 @@ def test_a_loaded_model_refuses_altered_bytes(project: Project) -> None:
 
 
 def test_a_step_that_leaves_the_process_is_a_failed_run(project: Project) -> None:
-    (project.root / "leaver.py").write_text('import sys\n\n\nclass Leaver:\n    def fit(self, table, task):\n        sys.exit(0)\n')
+    (project.root / "leaver.py").write_text(
+        "import sys\n\n\nclass Leaver:\n    def fit(self, table, task):\n        sys.exit(0)\n"
+    )
     project.write({"train.uses": "leaver:Leaver"})
     code = "import engine; r = engine.run('spec.yaml', inline=True); print(r.status, r.document['error']['message'])"
     assert python(project, code).stdout == "failed the step called sys.exit(0)\n"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import Project, make_project
 
 from engine.api import prepare_spec, silent
 from engine.errors import StepFailed
@@ -18,6 +17,7 @@ from engine.execute.protocol import StepOutcome, Work, outcome_from
 from engine.pipeline import execute, run
 from engine.plan.model import Plan
 from engine.steps.model import Artifact
+from projects import Project, make_project
 
 WORK = Work(
     plan=Plan(run_id="", name="n", steps=()),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from projects import Project, engine, make_project
 
 from engine.digest import sha256
 from engine.store.objects import ObjectStore
+from projects import Project, engine, make_project
 
 
 def altered(home: Path) -> list[str]:
@@ -29,11 +31,16 @@ def altered(home: Path) -> list[str]:
             json.loads(path.read_bytes())
         except ValueError:
             found.append(str(path))
-    for path in (home / "lake" / "lake.db", home / "registry.db"):
-        if path.is_file():
-            with sqlite3.connect(path) as db:
-                found += [str(path) for (answer,) in db.execute("pragma integrity_check") if answer != "ok"]
-    return found
+    return found + [name for name in ("lake/lake.db", "registry.db") if not is_whole(home / name)]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether SQLite finds nothing wrong with a file; it is looked at elsewhere, since its own disk may be full."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for part in path.parent.glob(f"{path.name}*"):
+            shutil.copy(part, elsewhere)
+        with closing(sqlite3.connect(Path(elsewhere) / path.name)) as db:
+            return [answer for (answer,) in db.execute("pragma integrity_check")] == ["ok"]
 
 
 def left_behind(home: Path) -> list[Path]:
@@ -64,7 +71,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_on
     project, whole = make_project(tmp_path / "killed"), make_project(tmp_path / "whole")
     expected = engine(whole.root, "run", "spec.yaml", "--inline", "--json").json
     command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline"]
-    for delay in (0.5, 0.9, 1.3, 1.7, 2.1):
+    for delay in (0.8, 1.4, 2.0):
         process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(delay)
         process.kill()
@@ -76,7 +83,7 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_on
     assert found["model"]["version"] == 1
 
 
-@pytest.mark.parametrize("size", ["140k", "220k", "300k", "420k", "600k"])
+@pytest.mark.parametrize("size", ["140k", "300k", "420k"])
 def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
     tmp_path: Path, size: str
 ) -> None:

@@ -30,7 +30,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"sed": 8}, '41:1 sed: unknown key "sed"; did you mean "seed"?'),
     ({"seed": "x"}, '2:7 seed: expected a whole number, got "x"'),
     ({"seed": 1.5}, "2:7 seed: expected a whole number, got 1.5"),
-    ({"name": "Big Name"}, '1:7 name: "Big Name" does not match ^[a-z0-9][a-z0-9-]{1,62}$; use small letters, digits and hyphens'),
+    ({"name": "Big Name"}, '1:7 name: "Big Name" does not match ^[a-z0-9][a-z0-9-]{1,62}$; use 2 to 63 small letters, digits and hyphens'),
     ({"name": None}, '1:1 name: the key "name" is missing; write `name: late-arrivals`'),
     ({"train.uses": None}, '15:1 train.uses: the key "uses" is missing; write `uses: PLUGIN`'),
     ({"target": "x"}, '12:5 features.numeric.0: the target "x" is among the features; remove it there'),
