@@ -167,12 +167,17 @@ def summary(cases: list[Case], counts: list[tuple[tuple[str, str], int]]) -> str
 
 def text(value: object) -> str | None:
     """A failure case as text."""
-    return None if value is None or value is pd.NA else str(value)
+    return None if is_null(value) else str(value)
+
+
+def is_null(value: object) -> bool:
+    """Whether a failure case is a missing value, in any of pandas' words for it."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def json_like(value: object) -> str:
     """A failure case as messages print it."""
-    plain = value.item() if hasattr(value, "item") else value
+    plain = None if is_null(value) else value.item() if hasattr(value, "item") else value
     try:
         return json.dumps(plain, ensure_ascii=False)[:40]
     except TypeError:

@@ -107,9 +107,15 @@ def test_threads_are_limited_inside_and_as_before_outside(monkeypatch: pytest.Mo
 
 def test_the_projects_folder_is_on_the_path_only_inside(tmp_path: Path) -> None:
     before = list(sys.path)
-    with pytest.raises(ValueError, match="out"), project_on_path((tmp_path,)):
-        assert sys.path[0] == str(tmp_path)
-        raise ValueError("out")
+    with project_on_path((tmp_path,)):
+        assert sys.path == [str(tmp_path), *before]
+    assert sys.path == before
+
+
+def test_the_path_is_as_before_also_after_a_failure(tmp_path: Path) -> None:
+    before = list(sys.path)
+    with pytest.raises(ZeroDivisionError), project_on_path((tmp_path,)):
+        _ = 1 / 0
     assert sys.path == before
 
 

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,11 @@ from hypothesis import strategies as st
 
 from engine.digest import canonical_json, digest_of, sha256
 from engine.errors import DigestMismatch, NotFound, StorageFull, StorageUnwritable
-from engine.store import objects
 from engine.store.objects import ObjectStore, write_once
 
 CUT = """
 import os, sys
 from pathlib import Path
-from engine.store import objects
 from engine.store.objects import ObjectStore, write_once
 
 home = Path(sys.argv[1])
@@ -113,8 +112,8 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(objects.os, "fsync", refuse)
-    ways = {
+    monkeypatch.setattr(os, "fsync", refuse)
+    ways: dict[str, Callable[[], object]] = {
         "put": lambda: store.put(b"hello"),
         "stream": lambda: store.put_stream(io.BytesIO(b"hello")),
         "adopt": lambda: written(store),
