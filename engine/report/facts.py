@@ -89,6 +89,7 @@ def gate(document: Document) -> Gate:
         reason=words(document.get("reason")),
         level=words(document.get("level")) or "refuse",
         measured=document.get("measured") is True,
+        kind=words(document.get("kind")),
     )
 
 

@@ -26,7 +26,10 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement."""
+    """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement.
+
+    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say.
+    """
 
     name: str
     passed: bool
@@ -35,6 +38,7 @@ class Gate:
     reason: str
     level: str
     measured: bool
+    kind: str = ""
 
     @property
     def mark(self) -> str:

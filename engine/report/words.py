@@ -14,7 +14,7 @@ LESS_IS_BETTER = re.compile(r"brier|log_loss|loss|mae|mape|mse|rmse|error|latenc
 
 VERDICTS = {"passed": "PASSED", "refused": "REFUSED", "failed": "FAILED"}
 MARKS = {"pass": "\u2713", "refuse": "\u2717", "warn": "!"}
-SIGNS = ((".min", "\u2265 "), (".max", "\u2264 "))
+SIGNS = {"min": "\u2265 ", "max": "\u2264 ", "max_drop": "\u2265 ", "min_gain": "> "}
 COMMIT = re.compile(r"[0-9a-f]{16,}")
 
 
@@ -103,10 +103,11 @@ def written(value: float) -> str:
 
 
 def limit(gate: Gate) -> str:
-    """A gate's limit, with its direction where the gate's name says it."""
+    """A gate's limit, with its direction where the gate's kind, or its default name, says it."""
     if len(gate.limit) > 1:
         return f"{written(gate.limit[0])} to {written(gate.limit[-1])}"
-    sign = next((sign for kind, sign in SIGNS if re.search(rf"{re.escape(kind)}(?:\W|$)", gate.name)), "")
+    named = (kind for kind in SIGNS if re.search(rf"\.{kind}(?:\W|$)", gate.name))
+    sign = SIGNS.get(gate.kind or next(named, ""), "")
     return f"{sign}{written(gate.limit[0])}" if gate.limit else NONE
 
 

@@ -49,12 +49,18 @@ def verdict_of(
     return {
         "name": gate["name"],
         "metric": gate["metric"],
+        "kind": kind_of(gate),
         "passed": bool(passed),
         "value": value,
         "limit": limit,
         "reason": reason,
         **more,
     }
+
+
+def kind_of(gate: Mapping[str, Any]) -> str:
+    """Which limit the gate has."""
+    return next(kind for kind in ("max_drop", "min_gain", "between", "min", "max") if gate[kind] is not None)
 
 
 def limit_of(gate: Mapping[str, Any]) -> tuple[float, float]:

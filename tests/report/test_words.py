@@ -54,7 +54,7 @@ def test_a_value_never_reads_like_a_limit_that_it_is_not(value: float, bound: fl
         ("roc_auc.min", (0.65,), "≥ 0.65"),
         ("roc_auc.min[origin]", (0.6,), "≥ 0.6"),
         ("onnx_parity.max", (1e-5,), "≤ 1e-5"),
-        ("roc_auc.max_drop@production", (0.01,), "0.01"),
+        ("roc_auc.max_drop@production", (0.01,), "≥ 0.01"),
         ("my own name", (5,), "5"),
         ("rate.between", (0.1, 0.4), "0.1 to 0.4"),
         ("roc_auc.min", (), "–"),
