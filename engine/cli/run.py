@@ -23,7 +23,8 @@ from engine.report.clean import terminal
 from engine.report.text import card, plain
 from engine.report.write import parse_target, write
 from engine.spec.load import expand_sweep
-from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
+from engine.spec.model import Spec
+from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES, limits_are_upper
 
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
@@ -185,14 +186,16 @@ def numbered(path: Path, finished: Finished) -> Path:
     return path.with_name(f"{path.stem}-{finished.record.run_id[:12]}{path.suffix}")
 
 
-def objective_of(spec: Any) -> tuple[str | None, bool]:
+def objective_of(spec: Spec) -> tuple[str, bool]:
     """The metric that a sweep compares by, and whether more of it is better."""
     gates = [gate.metric for gate in spec.evaluate.gates if gate.metric in spec.evaluate.metrics]
     objective = spec.sweep.objective or next(iter(gates), spec.evaluate.metrics[0])
+    if spec.sweep.direction is None:
+        return objective, not limits_are_upper(objective)
     return objective, spec.sweep.direction == "maximize"
 
 
-def best_of(done: list[tuple[tuple[str, ...], dict[str, Any]]], spec: Any) -> dict[str, Any] | None:
+def best_of(done: list[tuple[tuple[str, ...], dict[str, Any]]], spec: Spec | None) -> dict[str, Any] | None:
     """The best run that passed: its id and overrides."""
     if spec is None:
         return None

@@ -247,10 +247,10 @@ class Monitor(Section):
 
 
 class Sweep(Section):
-    """How many runs at once are compared."""
+    """How runs are compared. Without a ``direction``, more is better unless less of the objective is."""
 
     objective: str | None = None
-    direction: Literal["maximize", "minimize"] = "maximize"
+    direction: Literal["maximize", "minimize"] | None = None
     max_parallel: int | None = Field(default=None, ge=1)
     keep_going: bool = True
 

@@ -114,6 +114,11 @@ def test_changing_operation_executes_nothing_and_is_recorded(done: Project) -> N
     assert RecordStore(done.home).operation(found["run_id"])["serve"]["max_batch_rows"] == 8
 
 
+def test_a_sweep_knows_that_less_of_an_error_is_better(done: Project) -> None:
+    found = engine(done.root, "run", "spec.yaml", "-m", "train.with.ridge=1000,0.01", "--inline", "--json").json
+    assert found["best"]["overrides"] == ["train.with.ridge=0.01"]
+
+
 def test_a_sweep_names_its_best_run(done: Project) -> None:
     found = engine(
         done.root,
