@@ -7,7 +7,7 @@ import sys
 import typer
 
 from engine.cli import view
-from engine.errors import NO, USAGE, YES, NotFound, Problem, SpecInvalid
+from engine.errors import NO, USAGE, YES, NotFound, Problem, SpecInvalid, UsageError
 from engine.spec.load import load
 
 ABSENT = "spec-missing"
@@ -25,11 +25,12 @@ def command(
     """Check specs without running anything: no code of the project is imported and nothing is started."""
     found = {spec: problems_of(spec) for spec in specs}
     failed = any(problem.severity == "error" for problems in found.values() for problem in problems)
-    absent = any(problem.rule == ABSENT for problems in found.values() for problem in problems)
+    absent = [problem for problems in found.values() for problem in problems if problem.rule == ABSENT]
     answer = USAGE if absent else NO if failed else YES
     if json:
         listed = [problem.document() for problems in found.values() for problem in problems]
-        view.document({"valid": not failed, "specs": specs, "problems": listed})
+        error = {"error": UsageError(absent[0].fact, hint=absent[0].hint).document()} if absent else {}
+        view.document({**error, "valid": not failed, "specs": specs, "problems": listed})
         return answer
     for spec, problems in found.items():
         for problem in problems:
