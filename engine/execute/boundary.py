@@ -82,9 +82,14 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
     """Run a step's code inside the boundary."""
     started, processor = time.perf_counter(), time.process_time()
     printed = io.StringIO()
-    before = set(sys.modules)
     outputs, error = Outputs(), None
-    with project_on_path(work.source_roots), limited_threads(step.resources.cpus), redirected(printed, capture):
+    with (
+        project_on_path(work.source_roots),
+        fresh_modules(work),
+        limited_threads(step.resources.cpus),
+        redirected(printed, capture),
+    ):
+        before = set(sys.modules)
         try:
             context = context_of(work, step, store)
             outputs = step_module(step.kind).run(inputs, step.params, context)
@@ -145,6 +150,41 @@ def project_on_path(roots: tuple[Path, ...]) -> Iterator[None]:
 
 
 @contextmanager
+def fresh_modules(work: Work) -> Iterator[None]:
+    """The project's modules are imported anew inside, as they are pinned; outside, a caller has its own ones still.
+
+    Without this, a second run in one process would execute what the first had imported, edited since or another's.
+    """
+    held = own_modules(work)
+    for name in held:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for name in own_modules(work):
+            del sys.modules[name]
+        sys.modules.update(held)
+
+
+def own_modules(work: Work) -> dict[str, ModuleType]:
+    """What is imported of the project, or under the name of one of its modules."""
+    return {
+        name: module
+        for name, module in list(sys.modules.items())
+        if name != "__main__" and is_project_module(name, module, work)
+    }
+
+
+def is_project_module(name: str, module: ModuleType, work: Work) -> bool:
+    """Whether a module is the project's own, or has a name that means one of its modules in this run."""
+    file = getattr(module, "__file__", None)
+    if is_engines(name) or not file:
+        return False
+    return name in work.modules or is_project_file(Path(file), name, work)
+
+
+@contextmanager
 def limited_threads(count: int) -> Iterator[None]:
     """Libraries use ``count`` threads inside: those loaded already, and those that are loaded meanwhile."""
     from threadpoolctl import threadpool_limits
@@ -197,10 +237,15 @@ def refuse_strangers(work: Work, before: set[str]) -> None:
 
 def is_project_file(file: Path, name: str, work: Work) -> bool:
     """Whether a file is the project's own code, and not Engine's or an environment's inside its folder."""
-    if name.split(".")[0] in ("engine", "engine_plugins", "hydra_plugins", "__mp_main__"):
+    if is_engines(name):
         return False
     inside = any(file.is_relative_to(root) for root in work.source_roots)
     return inside and "site-packages" not in file.parts
+
+
+def is_engines(name: str) -> bool:
+    """Whether a module is part of Engine, its plugins, or how a process was started."""
+    return name.split(".")[0] in ("engine", "engine_plugins", "hydra_plugins", "__mp_main__")
 
 
 # -- what went wrong -----------------------------------------------------------------------------------------

@@ -71,6 +71,12 @@ class NothingToCommit(UsageError):
     code = "nothing-to-commit"
 
 
+class BranchMoved(UsageError):
+    """Somebody else committed to the branch first."""
+
+    code = "branch-moved"
+
+
 class Lake(Protocol):
     """Versioned objects.
 
@@ -115,16 +121,28 @@ class Lake(Protocol):
         """
 
     def open(self, repository: str, ref: str, path: str) -> BinaryIO:
-        """An object's bytes as a stream."""
+        """An object's bytes as a stream.
+
+        Raises:
+            ObjectNotFound: when it is not there.
+        """
 
     def local_path(self, entry: Entry) -> Path:
         """An immutable local file with an object's bytes; of a local lake the object itself, nothing is copied."""
 
     def put(self, repository: str, branch: str, path: str, data: BinaryIO | Path) -> Entry:
-        """Stage an object."""
+        """Stage an object.
+
+        Raises:
+            UsageError: for a path that is empty, longer than 1024 bytes or no text, and a file that cannot be read.
+        """
 
     def delete(self, repository: str, branch: str, path: str) -> None:
-        """Stage the removal of an object."""
+        """Stage the removal of an object.
+
+        Raises:
+            ObjectNotFound: when it is not there.
+        """
 
     def commit(
         self,
@@ -135,11 +153,16 @@ class Lake(Protocol):
         author: str = "",
         metadata: Mapping[str, str] | None = None,
         time: int | None = None,
+        parent: str | None = None,
     ) -> Commit:
         """Commit what is staged on a branch.
 
+        Args:
+            parent: the commit that the branch must still be at.
+
         Raises:
             NothingToCommit: when nothing is.
+            BranchMoved: when the branch is not at ``parent``.
         """
 
     def log(self, repository: str, ref: str) -> Iterator[Commit]:

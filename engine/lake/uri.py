@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.errors import UsageError
 
 SCHEME = "lakefs://"
-REPOSITORY = re.compile(r"^[a-z0-9][a-z0-9-]{2,62}$")
+REPOSITORY = re.compile(r"[a-z0-9][a-z0-9-]{2,62}")
 HINT = "write lakefs://REPOSITORY/REF/PATH, as in lakefs://flights/main/2013-h1/"
 
 
@@ -34,7 +34,7 @@ def parse(text: str) -> LakeUri:
         raise UsageError(f'"{text}" is not a lake URI', hint=HINT)
     repository, _, rest = text.removeprefix(SCHEME).partition("/")
     ref, _, path = rest.partition("/")
-    if not REPOSITORY.match(repository):
+    if not REPOSITORY.fullmatch(repository):
         hint = "3 to 63 small letters, digits and hyphens, a letter or digit first"
         raise UsageError(f'"{repository}" in "{text}" is not a repository name', hint=hint)
     if not ref:

@@ -143,7 +143,7 @@ BAD: list[tuple[str, dict[str, object], int, str]] = [
         "target",
         {"target": "late", "data.train.schema": None, "data.test.schema": None},
         3,
-        'no column "late" in the data',
+        'the target "late" is not a column of the data',
     ),
     (
         "feature",

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -84,9 +85,7 @@ def test_a_trainer_may_do_anything_and_the_run_is_a_failed_run(project: Project,
     path = project.root / "odd.py"
     path.write_text(f'"""Odd."""\n\n\nclass Odd:\n    """Odd."""\n\n    def fit(self, table, task):\n        {body}\n')
     project.write({"train.uses": "odd:Odd"})
-    sys.modules.pop("odd", None)
     finished = run(prepare_spec(project.spec), silent, inline=True)
-    sys.modules.pop("odd", None)
     error = finished.record.summary["error"]
     assert finished.record.status == "failed"
     assert says in error["message"]
@@ -140,6 +139,49 @@ def test_an_outcome_can_be_read_back() -> None:
         usage={"pid": 1},
     )
     assert outcome_from(outcome.document()) == outcome
+
+
+# -- the project's modules -------------------------------------------------------------------------------------
+
+
+def message(project: Project, *overrides: str) -> str:
+    """What a run in this process says went wrong."""
+    return str(
+        (run(prepare_spec(project.spec, overrides), silent, inline=True).record.summary["error"] or {}).get("message")
+    )
+
+
+def raising(project: Project, what: str) -> None:
+    (project.root / "helper.py").write_text(f'"""Helps."""\n\n\ndef broken():\n    raise ValueError("{what}")\n')
+
+
+def test_code_that_was_edited_is_imported_anew_in_the_same_process(project: Project) -> None:
+    raising(project, "the first")
+    first = message(project, "train.with.mode=raise")
+    raising(project, "the second one")
+    assert (first, message(project, "train.with.mode=raise")) == ("ValueError: the first", "ValueError: the second one")
+
+
+def test_two_projects_may_have_modules_of_one_name(project: Project, tmp_path: Path) -> None:
+    other = make_project(tmp_path / "other")
+    raising(project, "here")
+    raising(other, "there")
+    said = [message(where, "train.with.mode=raise") for where in (project, other, project)]
+    assert said == ["ValueError: here", "ValueError: there", "ValueError: here"]
+
+
+def test_a_module_that_nobody_could_see_is_refused_every_time(project: Project) -> None:
+    for _ in range(2):
+        assert "module stranger was imported" in message(project, "train.with.mode=late")
+
+
+def test_the_callers_own_modules_are_as_they_were(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = ModuleType("helper")
+    mine.__file__ = str(project.root / "helper.py")
+    monkeypatch.setitem(sys.modules, "helper", mine)
+    assert message(project) == "None"
+    assert sys.modules["helper"] is mine
+    assert "my_trainer" not in sys.modules
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------

@@ -76,3 +76,28 @@ def test_a_repository_of_that_name_with_other_things_is_left_alone(tmp_path: Pat
 
 def test_a_month_is_the_same_bytes_each_time(flights: pa.Table) -> None:
     assert parquet(flights, 3) == parquet(flights, 3)
+
+
+def test_what_somebody_staged_never_gets_into_the_sample(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    lake.create_repository("flights")
+    lake.put("flights", "main", "mine.csv", io.BytesIO(b"a\n1\n"))
+    with pytest.raises(UsageError, match="holds something else"):
+        quickstart(lake)
+    assert [entry.path for entry in lake.list("flights", "main")] == ["mine.csv"]
+
+
+def test_the_sample_is_still_found_below_commits_of_ones_own(full: EmbeddedLake, tmp_path: Path) -> None:
+    mine = lake_in(tmp_path)
+    mine.path.parent.mkdir()
+    mine.path.write_bytes(full.path.read_bytes())
+    mine.put("flights", "main", "mine.csv", io.BytesIO(b"a\n1\n"))
+    mine.commit("flights", "main", "mine")
+    assert quickstart(mine) == quickstart(full)
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "PACKAGE", "a_package_that_is_not_there")
+    with pytest.raises(UsageError) as raised:
+        sample.archive()
+    assert str(raised.value) == 'the sample data is not installed; pip install "mlops-engine[sample]"'

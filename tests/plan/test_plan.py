@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_a_pass_that_breaks_a_law_cannot_compile(monkeypatch: pytest.MonkeyPatch
     def twice(draft: Draft, _: ResolvedSpec) -> Draft:
         return draft.add(draft.steps[0])
 
-    monkeypatch.setattr("engine.plan.compile.PASSES", (*PASSES, twice))
+    monkeypatch.setattr(sys.modules[compile.__module__], "PASSES", (*PASSES, twice))
     with pytest.raises(AssertionError, match="two steps are called"):
         plan_of("smallest")
 

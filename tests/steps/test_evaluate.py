@@ -146,7 +146,7 @@ def test_parity_is_the_largest_difference_and_the_labels_that_flip(context: Cont
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"table": TABLE.slice(0, 0)}, "the evaluation data has no rows", "evaluate.data"),
-    ({"table": TABLE.drop_columns(["y"])}, 'no column "y" in the data', "target"),
+    ({"table": TABLE.drop_columns(["y"])}, 'the target "y" is not a column of the data', "target"),
     ({"table": TABLE.set_column(1, "y", pa.array([None, "yes"] * 200))}, '200 rows have no "y"', "target"),
     (
         {"table": TABLE.set_column(1, "y", pa.array(["no", "perhaps"] * 200))},

@@ -13,16 +13,17 @@ import json
 import re
 import sqlite3
 import time as clock
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.digest import canonical_json, digest_of
-from engine.errors import UsageError
+from engine.digest import canonical_json, digest_of, sha256
+from engine.errors import DigestMismatch, NotFound, UsageError
 from engine.lake.embedded.ranges import Range, apply, pack_tree, unpack_range, unpack_tree, within
 from engine.lake.protocol import (
     DEFAULT_BRANCH,
+    BranchMoved,
     Commit,
     Entry,
     NothingToCommit,
@@ -53,12 +54,13 @@ create table if not exists staged (
 );
 create table if not exists blobs (digest text primary key, data blob not null);
 """
-BRANCH = re.compile(r"^\w[-\w]*$", re.ASCII)
-FULL_ID = re.compile(r"^[0-9a-f]{64}$")
-SHORT_ID = re.compile(r"^[0-9a-f]{4,63}$")
-STEP = re.compile(r"([~^])(\d*)|(@)")
-REF = re.compile(r"^([^~^@$]+)((?:[~^]\d*|@)*)$")
+BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
+FULL_ID = re.compile(r"[0-9a-f]{64}")
+SHORT_ID = re.compile(r"[0-9a-f]{4,63}")
+STEP = re.compile(r"([~^])([0-9]*)|(@)")
+REF = re.compile(r"([^~^@$]+)((?:[~^][0-9]{0,9}|@)*)")
 MAX_PATH = 1024
+SAMPLE = "flights"
 
 
 class EmbeddedLake:
@@ -78,7 +80,7 @@ class EmbeddedLake:
 
     def create_repository(self, name: str, default_branch: str = DEFAULT_BRANCH) -> Repository:
         """A new repository with an empty first commit."""
-        if not REPOSITORY.match(name):
+        if not REPOSITORY.fullmatch(name):
             hint = "3 to 63 small letters, digits and hyphens, a letter or digit first"
             raise UsageError(f'"{name}" is not a repository name', hint=hint)
         require_branch_name(default_branch)
@@ -140,11 +142,9 @@ class EmbeddedLake:
     def stat(self, repository: str, ref: str, path: str) -> Entry:
         """One object."""
         with self._read() as db:
+            commit = self._resolve(db, repository, ref)
             staged = self._staged(db, repository, ref)
-            if path in staged:
-                entry = staged[path]
-            else:
-                entry = self._committed(db, repository, self._resolve(db, repository, ref), path)
+            entry = staged[path] if path in staged else self._committed(db, repository, commit, path)
         if entry is None:
             known = [item.path for item in self.list(repository, ref)]
             raise ObjectNotFound(f"object in lakefs://{repository}/{ref}/:", path, known)
@@ -175,7 +175,7 @@ class EmbeddedLake:
         """Stage an object. Its bytes are on the disk before its name is."""
         require_path(path)
         self._require_branch(repository, branch)
-        digest = self.objects.put_file(data) if isinstance(data, Path) else self.objects.put_stream(data)
+        digest = keep_file(self.objects, data) if isinstance(data, Path) else self.objects.put_stream(data)
         entry = Entry(path=path, digest=digest, size=self.objects.size(digest))
         with self._write() as db:
             row = (repository, branch, path, digest, entry.size)
@@ -184,6 +184,7 @@ class EmbeddedLake:
 
     def delete(self, repository: str, branch: str, path: str) -> None:
         """Stage the removal of an object."""
+        self._require_branch(repository, branch)
         self.stat(repository, branch, path)
         with self._write() as db:
             db.execute("insert or replace into staged values (?, ?, ?, null, null)", (repository, branch, path))
@@ -197,11 +198,15 @@ class EmbeddedLake:
         author: str = "",
         metadata: Mapping[str, str] | None = None,
         time: int | None = None,
+        parent: str | None = None,
     ) -> Commit:
         """Commit what is staged on a branch."""
         self._require_branch(repository, branch)
+        require_text("commit", [message, author, *(metadata or {}), *(metadata or {}).values()])
         with self._write() as db:
             head = self._heads(db, repository, "branches")[branch]
+            if parent not in (None, head):
+                raise BranchMoved(f"{repository}/{branch} is at {head}, not {parent}", hint="read it and try again")
             before = self._tree(db, repository, head)
             changes = self._staged(db, repository, branch)
             after, written = apply(before, changes, lambda digest: self._entries(db, digest))
@@ -260,7 +265,7 @@ class EmbeddedLake:
     def _require_repository(self, db: sqlite3.Connection, repository: str) -> None:
         known = [row["name"] for row in db.execute("select name from repositories")]
         if repository not in known:
-            hint = "`engine quickstart` creates the sample" if repository == "flights" else ""
+            hint = "" if known and repository != SAMPLE else "`engine quickstart` creates the sample"
             raise RepositoryNotFound("repository", repository, known, hint=hint)
 
     def _require_branch(self, repository: str, branch: str) -> None:
@@ -269,7 +274,7 @@ class EmbeddedLake:
             raise RefNotFound(f"branch in {repository}:", branch, known)
 
     def _resolve(self, db: sqlite3.Connection, repository: str, ref: str) -> str:
-        found = REF.match(ref)
+        found = REF.fullmatch(ref)
         if found is None:
             raise UsageError(f'"{ref}" is not a ref', hint="write a branch, tag or commit, and ~N, ^N or @ after it")
         current = self._base(db, repository, found[1])
@@ -281,15 +286,17 @@ class EmbeddedLake:
     def _base(self, db: sqlite3.Connection, repository: str, name: str) -> str:
         branches = self._heads(db, repository, "branches")
         tags = self._heads(db, repository, "tags")
-        if FULL_ID.match(name) and self._has_commit(db, repository, name):
+        if FULL_ID.fullmatch(name) and self._has_commit(db, repository, name):
             return name
         if name in branches or name in tags:
             return branches.get(name) or tags[name]
-        if SHORT_ID.match(name):
+        if SHORT_ID.fullmatch(name):
             rows = db.execute("select id from commits where repository = ? and id glob ?", (repository, f"{name}*"))
-            ids = [row["id"] for row in rows]
-            if len(ids) == 1:
-                return str(ids[0])
+            ids = [str(row["id"]) for row in rows]
+            if len(ids) > 1:
+                raise UsageError(f'"{name}" begins {len(ids)} commits of {repository}', hint="write more of it")
+            if ids:
+                return ids[0]
         raise RefNotFound(f"branch, tag or commit in {repository}:", name, [*branches, *tags])
 
     def _ancestor(self, db: sqlite3.Connection, repository: str, ref: str, start: str, kind: str, count: int) -> str:
@@ -307,19 +314,30 @@ class EmbeddedLake:
         return row is not None
 
     def _commit(self, db: sqlite3.Connection, repository: str, id: str) -> Commit:
-
-        row = db.execute("select body from commits where repository = ? and id = ?", (repository, id)).fetchone()
-        return commit_from(id, json.loads(row["body"]))
+        return commit_from(id, self._body(db, repository, id))
 
     def _tree(self, db: sqlite3.Connection, repository: str, commit: str) -> builtins.list[Range]:
-        row = db.execute("select tree from commits where repository = ? and id = ?", (repository, commit)).fetchone()
-        return unpack_tree(self._blob(db, row["tree"]))
+        return unpack_tree(self._blob(db, str(self._body(db, repository, commit)["tree"])))
+
+    def _body(self, db: sqlite3.Connection, repository: str, id: str) -> dict[str, object]:
+        query = "select cast(body as blob) as data from commits where repository = ? and id = ?"
+        body: dict[str, object] = json.loads(
+            self._checked("commit", id, db.execute(query, (repository, id)).fetchone())
+        )
+        return body
 
     def _entries(self, db: sqlite3.Connection, digest: str) -> builtins.list[Entry]:
         return unpack_range(self._blob(db, digest))
 
     def _blob(self, db: sqlite3.Connection, digest: str) -> bytes:
-        data: bytes = db.execute("select data from blobs where digest = ?", (digest,)).fetchone()["data"]
+        query = "select cast(data as blob) as data from blobs where digest = ?"
+        return self._checked("range", digest, db.execute(query, (digest,)).fetchone())
+
+    def _checked(self, what: str, digest: str, row: sqlite3.Row | None) -> bytes:
+        data: bytes | None = row["data"] if row else None
+        found = "nothing" if data is None else sha256(data)
+        if data is None or found != digest:
+            raise DigestMismatch(f"a {what} in the lake", digest, found, place=str(self.path))
         return data
 
     def _committed(self, db: sqlite3.Connection, repository: str, commit: str, path: str) -> Entry | None:
@@ -340,7 +358,10 @@ class EmbeddedLake:
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        with reading(self.path) if self.path.is_file() else closing(empty()) as db:
+        with ExitStack() as stack:
+            db = stack.enter_context(reading(self.path)) if self.path.is_file() else None
+            if db is None or not is_made(db):
+                db = stack.enter_context(closing(empty()))
             db.execute("begin")
             yield db
 
@@ -354,6 +375,11 @@ def empty() -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.executescript(SCHEMA)
     return db
+
+
+def is_made(db: sqlite3.Connection) -> bool:
+    """Whether a lake has its tables; while another process makes it, the last one is not there yet."""
+    return db.execute("select 1 from sqlite_master where name = 'blobs'").fetchone() is not None
 
 
 def commit_from(id: str, body: Mapping[str, object]) -> Commit:
@@ -377,8 +403,10 @@ def require_branch_name(name: str) -> None:
     Raises:
         UsageError: saying what one is.
     """
-    if not BRANCH.match(name):
+    if not BRANCH.fullmatch(name):
         raise UsageError(f'"{name}" is not a branch or tag name', hint="letters, digits, _ and -, no - first")
+    if FULL_ID.fullmatch(name):
+        raise UsageError(f'"{name}" is a commit\'s name, not a branch or tag name', hint="choose a shorter one")
 
 
 def require_path(path: str) -> None:
@@ -389,5 +417,35 @@ def require_path(path: str) -> None:
     """
     if not path:
         raise UsageError("an object needs a path", hint="write lakefs://REPOSITORY/BRANCH/PATH")
+    require_text("path", [path])
     if len(path.encode()) > MAX_PATH:
         raise UsageError(f"the path is longer than {MAX_PATH} bytes", place=path[:60] + "...", hint="shorten it")
+
+
+def require_text(what: str, texts: Iterable[str]) -> None:
+    """Refuse what UTF-8 cannot hold: half of a surrogate pair, as in a file name that is not UTF-8.
+
+    Raises:
+        UsageError: naming it.
+    """
+    for text in texts:
+        if text.encode(errors="replace").decode() != text:
+            raise UsageError(f"{text!a} in a {what} is not Unicode text", hint="write it in UTF-8")
+
+
+def keep_file(objects: ObjectStore, path: Path) -> str:
+    """Keep a copy of a file; its digest.
+
+    Raises:
+        NotFound, UsageError: when it is not there or cannot be read.
+    """
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise NotFound("file", str(path), hint="name a file that is there") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot be read: {error.strerror}", place=str(path), hint="name a file that you may read"
+        ) from error
+    with stream:
+        return objects.put_stream(stream)
