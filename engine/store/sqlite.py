@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,15 +14,30 @@ from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, w
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
+SWITCH_TRIES, SWITCH_PAUSE = 100, 0.05
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     db.row_factory = sqlite3.Row
-    db.execute("pragma journal_mode = wal")
+    use_write_ahead_log(db)
     db.execute("pragma synchronous = full")
     return db
+
+
+def use_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Switch a new file to a write-ahead log. SQLite does not wait for others here as it does in all else."""
+    for _ in range(SWITCH_TRIES):
+        try:
+            db.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(SWITCH_PAUSE)
+        else:
+            return
+    db.execute("pragma journal_mode = wal")
 
 
 @contextmanager

@@ -56,6 +56,16 @@ def test_processes_that_meet_at_a_new_lake_all_find_it_whole(
     assert [repository.name for repository in lake_in(tmp_path).repositories()] == names
 
 
+def test_what_a_killed_process_left_of_a_new_lake_is_cleared(tmp_path: Path) -> None:
+    lake = lake_in(tmp_path)
+    lake.path.parent.mkdir()
+    for name in (".lake.db.making", ".lake.db.making-wal"):
+        lake.path.with_name(name).write_bytes(b"half")
+    assert lake.repositories() == []
+    lake.create_repository("repo")
+    assert [path.name for path in lake.path.parent.iterdir()] == ["lake.db"]
+
+
 def commit_on_its_own(home: str, branch: str) -> list[str]:
     lake, made = lake_in(home), []
     together()

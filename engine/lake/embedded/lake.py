@@ -9,17 +9,19 @@
 from __future__ import annotations
 
 import builtins
+import fcntl
 import json
+import os
 import re
 import sqlite3
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.digest import canonical_json, digest_of, sha256
-from engine.errors import DigestMismatch, NotFound, UsageError
+from engine.errors import DigestMismatch, NotFound, UsageError, writing
 from engine.lake.embedded.ranges import Range, apply, pack_tree, unpack_range, unpack_tree, within
 from engine.lake.protocol import (
     DEFAULT_BRANCH,
@@ -34,7 +36,7 @@ from engine.lake.protocol import (
     RepositoryNotFound,
 )
 from engine.lake.uri import REPOSITORY
-from engine.store.objects import ObjectStore
+from engine.store.objects import ObjectStore, sync_folder
 from engine.store.sqlite import reading, transaction
 
 SCHEMA = """
@@ -358,14 +360,13 @@ class EmbeddedLake:
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        with ExitStack() as stack:
-            db = stack.enter_context(reading(self.path)) if self.path.is_file() else None
-            if db is None or not is_made(db):
-                db = stack.enter_context(closing(empty()))
+        with reading(self.path) if self.path.is_file() else closing(empty()) as db:
             db.execute("begin")
             yield db
 
     def _write(self) -> AbstractContextManager[sqlite3.Connection]:
+        if not self.path.is_file():
+            make(self.path)
         return transaction(self.path, SCHEMA)
 
 
@@ -377,9 +378,34 @@ def empty() -> sqlite3.Connection:
     return db
 
 
-def is_made(db: sqlite3.Connection) -> bool:
-    """Whether a lake has its tables; while another process makes it, the last one is not there yet."""
-    return db.execute("select 1 from sqlite_master where name = 'blobs'").fetchone() is not None
+def make(path: Path) -> None:
+    """Make the file of an empty lake: nobody ever sees it half made.
+
+    SQLite's switch to a write-ahead log does not wait for others as all else does, so only one process may do it.
+    """
+    making = path.with_name(f".{path.name}.making")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(path.parent):
+            if path.is_file():
+                return
+            for left in path.parent.glob(f"{making.name}*"):  # by a process that was killed here
+                left.unlink()
+            with transaction(making, SCHEMA):
+                pass
+            os.rename(making, path)
+            sync_folder(path.parent)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in here with ``folder``; the system lets go when this one dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def commit_from(id: str, body: Mapping[str, object]) -> Commit:
