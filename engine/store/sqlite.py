@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -48,10 +49,15 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StorageFull, StorageUnwritable, Failed: when the file cannot be read.
     """
     try:
-        with closing(connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)) as db:
+        with closing(connect_to_read(path)) as db:
             yield db
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to read from, also where nothing may be written."""
+    return connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)
 
 
 def is_writable(path: Path) -> bool:
@@ -66,9 +72,32 @@ def read_only(path: Path) -> sqlite3.Connection:
     return db
 
 
+class Reader:
+    """Each thread's connection to the file at ``path``, kept because opening one costs more than most questions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._kept = threading.local()
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        kept: tuple[int, sqlite3.Connection] | None = getattr(self._kept, "one", None)
+        if kept is None or kept[0] != os.getpid() or not is_writable(self.path):
+            kept = (os.getpid(), connect_to_read(self.path))
+            self._kept.one = kept
+        return kept[1]
+
+    def drop(self) -> None:
+        """Open a new one the next time."""
+        self._kept.__dict__.clear()
+
+
 @contextmanager
-def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
+def transaction(path: Path, schema: str, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
     """A write to the file at ``path``, made with ``schema`` when it is not there: all of it or nothing.
+
+    Args:
+        durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
 
     Raises:
         StorageFull, StorageUnwritable, Failed: when the file cannot be written.
@@ -78,6 +107,8 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
         try:
             with closing(connect(path)) as db:
                 db.executescript(schema)
+                if not durable:
+                    db.execute("pragma synchronous = normal")
                 db.execute("begin immediate")
                 with db:
                     yield db
