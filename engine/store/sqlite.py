@@ -72,20 +72,45 @@ def read_only(path: Path) -> sqlite3.Connection:
     return db
 
 
-class Reader:
+class Connections:
     """Each thread's connection to the file at ``path``, kept because opening one costs more than most questions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: str) -> None:
         self.path = path
+        self.schema = schema
         self._kept = threading.local()
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection."""
+        """This thread's connection to a file that is there; it may only be read from where nothing may be written."""
         kept: tuple[int, sqlite3.Connection] | None = getattr(self._kept, "one", None)
         if kept is None or kept[0] != os.getpid() or not is_writable(self.path):
             kept = (os.getpid(), connect_to_read(self.path))
             self._kept.one = kept
         return kept[1]
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A write: all of it or nothing. The file is made when it is not there.
+
+        Args:
+            durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
+
+        Raises:
+            StorageFull, StorageUnwritable, Failed: when the file cannot be written.
+        """
+        if not self.path.is_file():
+            with transaction(self.path, self.schema):
+                pass
+        with writing(self.path):
+            try:
+                db = self.connection()
+                db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                db.execute("begin immediate")
+                with db:
+                    yield db
+            except sqlite3.DatabaseError as error:
+                self.drop()
+                raise translate(error, self.path) from error
 
     def drop(self) -> None:
         """Open a new one the next time."""
@@ -93,11 +118,8 @@ class Reader:
 
 
 @contextmanager
-def transaction(path: Path, schema: str, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
     """A write to the file at ``path``, made with ``schema`` when it is not there: all of it or nothing.
-
-    Args:
-        durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
 
     Raises:
         StorageFull, StorageUnwritable, Failed: when the file cannot be written.
@@ -107,8 +129,6 @@ def transaction(path: Path, schema: str, *, durable: bool = True) -> Iterator[sq
         try:
             with closing(connect(path)) as db:
                 db.executescript(schema)
-                if not durable:
-                    db.execute("pragma synchronous = normal")
                 db.execute("begin immediate")
                 with db:
                     yield db

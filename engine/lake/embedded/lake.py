@@ -3,7 +3,7 @@
 ::
 
     lake/lake.db    repositories, branches, tags, commits, staged changes and the nodes of trees
-    lake/stats.db   what files of folders that were put looked like, so that they need not be read again
+    lake/looks/     what files of folders that were put looked like, so that they need not be read again
     objects/        the bytes, by SHA-256, shared with everything else in the Engine home
 """
 
@@ -57,7 +57,7 @@ from engine.lake.protocol import (
     Upload,
 )
 from engine.store.objects import ObjectStore, Writer, sync_folder
-from engine.store.sqlite import Reader, transaction, translate
+from engine.store.sqlite import Connections, transaction, translate
 
 MOST_SUGGESTED = 5000
 TRIES = 10
@@ -71,7 +71,7 @@ class EmbeddedLake:
         self.path = root / "lake.db"
         self.objects = objects
         self.hooks = hooks
-        self._reader = Reader(self.path)
+        self._connections = Connections(self.path, SCHEMA)
 
     # -- repositories and refs ------------------------------------------------------------------------
 
@@ -529,7 +529,7 @@ class EmbeddedLake:
     def fsck(self, progress: Progress | None = None) -> Iterator[Damage]:
         """Hash everything that the lake holds and give what is not as it was stored."""
         if self.path.is_file():
-            yield from upkeep.check(self._reader.connection(), self.path, self.objects, progress)
+            yield from upkeep.check(self._connections.connection(), self.path, self.objects, progress)
 
     # -- hooks ----------------------------------------------------------------------------------------
 
@@ -602,7 +602,7 @@ class EmbeddedLake:
             end = max(staged, default="")
             start = max(prefix, after + "\0" if after else "")
             committed = tree.walk(root, self._nodes(), start)
-            for row in overlaid(committed, staged, end or END):
+            for row in overlaid(committed, staged, end) if end else committed:
                 if not row[tree.PATH].startswith(prefix):
                     return
                 yield row
@@ -622,7 +622,7 @@ class EmbeddedLake:
             return book.commit(repository, id)
 
     def _nodes(self) -> tree.Nodes:
-        return Book(self._reader.connection() if self.path.is_file() else empty(), self.path).nodes()
+        return Book(self._connections.connection() if self.path.is_file() else empty(), self.path).nodes()
 
     @contextmanager
     def _read(self) -> Iterator[Book]:
@@ -632,7 +632,7 @@ class EmbeddedLake:
                 yield Book(db, self.path)
             return
         try:
-            db = self._reader.connection()
+            db = self._connections.connection()
             require_version(db, self.path)
             db.execute("begin")
             try:
@@ -640,7 +640,7 @@ class EmbeddedLake:
             finally:
                 db.rollback()
         except sqlite3.DatabaseError as error:
-            self._reader.drop()
+            self._connections.drop()
             raise translate(error, self.path) from error
 
     @contextmanager
@@ -648,7 +648,7 @@ class EmbeddedLake:
         """The tables, to change: all of it or nothing."""
         if not self.path.is_file():
             make(self.path)
-        with transaction(self.path, SCHEMA) as db:
+        with self._connections.transaction() as db:
             require_version(db, self.path)
             yield Book(db, self.path)
 
