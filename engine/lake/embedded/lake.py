@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import builtins
-import fcntl
-import os
 import sqlite3
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import NotFound, UsageError, writing
+from engine.errors import NotFound, UsageError
 from engine.lake.embedded import tree, upkeep
 from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, require_version
 from engine.lake.embedded.folder import put_folder
@@ -56,8 +54,8 @@ from engine.lake.protocol import (
     Swept,
     Upload,
 )
-from engine.store.objects import ObjectStore, Writer, sync_folder
-from engine.store.sqlite import Connections, transaction, translate
+from engine.store.objects import ObjectStore, Writer
+from engine.store.sqlite import Connections, translate
 
 MOST_SUGGESTED = 5000
 TRIES = 10
@@ -646,8 +644,6 @@ class EmbeddedLake:
     @contextmanager
     def _write(self) -> Iterator[Book]:
         """The tables, to change: all of it or nothing."""
-        if not self.path.is_file():
-            make(self.path)
         with self._connections.transaction() as db:
             require_version(db, self.path)
             yield Book(db, self.path)
@@ -736,33 +732,3 @@ def empty() -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.executescript(SCHEMA)
     return db
-
-
-def make(path: Path) -> None:
-    """Make the file of an empty lake: nobody ever sees it half made.
-
-    SQLite's switch to a write-ahead log does not wait for others as all else does, so only one process may do it.
-    """
-    making = path.with_name(f".{path.name}.making")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(path.parent):
-            if path.is_file():
-                return
-            for left in path.parent.glob(f"{making.name}*"):  # by a process that was killed here
-                left.unlink()
-            with transaction(making, SCHEMA):
-                pass
-            os.rename(making, path)
-            sync_folder(path.parent)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in here with ``folder``; the system lets go when this one dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
