@@ -5,39 +5,43 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, writing
+from engine.store.durable import made_once
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
-SWITCH_TRIES, SWITCH_PAUSE = 100, 0.05
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     db.row_factory = sqlite3.Row
-    use_write_ahead_log(db)
+    db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = full")
     return db
 
 
-def use_write_ahead_log(db: sqlite3.Connection) -> None:
-    """Switch a new file to a write-ahead log. SQLite does not wait for others here as it does in all else."""
-    for _ in range(SWITCH_TRIES):
-        try:
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            time.sleep(SWITCH_PAUSE)
-        else:
-            return
-    db.execute("pragma journal_mode = wal")
+def make(path: Path, schema: str) -> None:
+    """See to it that the file at ``path`` is there, with the tables of ``schema``. Nobody ever sees it half made.
+
+    One process alone makes it: SQLite's switch to a write-ahead log does not wait for others as it does in all else.
+
+    Raises:
+        StorageFull, StorageUnwritable, Failed: when it cannot be written; nothing is left behind.
+    """
+
+    def write(making: Path) -> None:
+        with closing(connect(making)) as db:
+            db.executescript(f"begin;{schema};commit")
+
+    try:
+        made_once(path, write)
+    except sqlite3.DatabaseError as error:
+        raise translate(error, path) from error
 
 
 @contextmanager
@@ -73,12 +77,11 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
     Raises:
         StorageFull, StorageUnwritable, Failed: when the file cannot be written.
     """
+    make(path, schema)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(connect(path)) as db:
-                db.executescript(schema)
-                db.execute("begin immediate")
+                db.executescript(f"begin immediate;{schema}")
                 with db:
                     yield db
         except sqlite3.DatabaseError as error:
