@@ -16,7 +16,7 @@ import io
 import mmap
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from engine.digest import sha256, sha256_file, sha256_stream
 from engine.errors import DigestMismatch, NotFound, writing
+from engine.store.durable import sync_folder as sync_folder
 from engine.store.packs import OWN_FILE, SMALL, Location, Packs
 
 BLOCK = 1 << 22
@@ -184,7 +185,7 @@ class ObjectStore:
 
     def keep_small(self, objects: Sequence[tuple[str, bytes]], *, durable: bool = False) -> None:
         """Keep small objects (digest and bytes) for the lake in a pack."""
-        missing = self.packs.touch(digest for digest, _ in objects)
+        missing = self.touch({digest for digest, _ in objects})
         if missing:
             with self.packs.adding(durable=durable) as pack:
                 for digest, data in {digest: data for digest, data in objects if digest in missing}.items():
@@ -201,6 +202,12 @@ class ObjectStore:
                 seal = temporary.stat().st_mtime_ns
                 self._place(temporary, writer.digest)
                 self.packs.seal(writer.digest, seal)
+
+    def touch(self, digests: Collection[str]) -> set[str]:
+        """Say that objects of the lake are about to be named; those that are not here."""
+        packed, own = self.packs.touch(digests)
+        here = packed | {digest for digest in own if self.path(digest).is_file()}
+        return set(digests) - here
 
     def has_bytes(self, digest: str) -> bool:
         """Whether the object's bytes are here, and not only a row about them."""
@@ -396,15 +403,6 @@ def place_whole(temporary: Path, target: Path) -> None:
         os.close(descriptor)
     os.rename(temporary, target)
     sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in ``folder`` to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_once(path: Path, data: bytes) -> None:
