@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from engine.digest import sha256, sha256_file, sha256_stream
 from engine.errors import DigestMismatch, NotFound, writing
+from engine.store.durable import sync_folder as sync_folder
 from engine.store.packs import OWN_FILE, SMALL, Location, Packs
 
 BLOCK = 1 << 22
@@ -396,15 +397,6 @@ def place_whole(temporary: Path, target: Path) -> None:
         os.close(descriptor)
     os.rename(temporary, target)
     sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in ``folder`` to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_once(path: Path, data: bytes) -> None:

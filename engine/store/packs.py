@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 from engine.digest import sha256
 from engine.errors import DigestMismatch, NotFound, writing
-from engine.store.sqlite import Reader, transaction, translate
+from engine.store.sqlite import Connections, translate
 
 SMALL = 1 << 16
 LARGEST_PACK = 1 << 28
@@ -61,7 +61,7 @@ class Packs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.index = root / "index.db"
-        self.reader = Reader(self.index)
+        self.connections = Connections(self.index, SCHEMA)
 
     # -- finding --------------------------------------------------------------------------------------
 
@@ -137,10 +137,10 @@ class Packs:
     def _index(self, adding: Adding, durable: bool) -> None:
         now = int(clock.time())
         length = adding.offset
-        with transaction(self.index, SCHEMA, durable=durable) as db:
+        with self.connections.transaction(durable=durable) as db:
             db.executemany(
                 "insert into objects values (?, ?, ?, ?, ?, 0) on conflict(digest) do update set time = excluded.time",
-                [(digest, adding.pack, offset, size, now) for digest, offset, size in adding.rows],
+                [(digest, adding.pack, offset, size, now) for digest, offset, size in sorted(adding.rows)],
             )
             db.execute(
                 "insert into packs values (?, ?, ?) on conflict(name) do update set"
@@ -165,7 +165,7 @@ class Packs:
 
     def register(self, digest: str, size: int) -> None:
         """Say that an object is about to have a file of its own, if the index does not know it."""
-        with transaction(self.index, SCHEMA, durable=False) as db:
+        with self.connections.transaction(durable=False) as db:
             db.execute(
                 "insert into objects values (?, ?, 0, ?, ?, 0) on conflict(digest) do update set time = excluded.time",
                 (bytes.fromhex(digest), OWN_FILE, size, int(clock.time())),
@@ -173,7 +173,7 @@ class Packs:
 
     def seal(self, digest: str, seal: int) -> None:
         """Say when the file of an object was last changed, in ns."""
-        with transaction(self.index, SCHEMA, durable=False) as db:
+        with self.connections.transaction(durable=False) as db:
             db.execute("update objects set seal = ? where digest = ? and pack = ''", (seal, bytes.fromhex(digest)))
 
     def touch(self, digests: Iterable[str]) -> set[str]:
@@ -182,7 +182,7 @@ class Packs:
         if not wanted:
             return wanted
         now, missing = int(clock.time()), set(wanted)
-        with transaction(self.index, SCHEMA, durable=False) as db:
+        with self.connections.transaction(durable=False) as db:
             for some in batches(sorted(wanted)):
                 marks = ",".join("?" * len(some))
                 keys = [bytes.fromhex(digest) for digest in some]
@@ -198,7 +198,7 @@ class Packs:
         """
         if not self.index.is_file():
             return
-        with transaction(self.index, SCHEMA) as db:
+        with self.connections.transaction() as db:
             for name, length in db.execute("select name, length from packs where synced < length").fetchall():
                 self._flush(self.path(name), length)
                 db.execute("update packs set synced = ? where name = ? and synced < ?", (length, name, length))
@@ -222,7 +222,7 @@ class Packs:
             remove: removes the file of an object that has its own, before anybody else may write the index.
         """
         gone: list[Location] = []
-        with transaction(self.index, SCHEMA) as db:
+        with self.connections.transaction() as db:
             for some in batches(digests):
                 marks = ",".join("?" * len(some))
                 keys = [bytes.fromhex(digest) for digest in some]
@@ -255,7 +255,7 @@ class Packs:
                 length = stream.tell()
                 stream.flush()
                 os.fsync(stream.fileno())
-            with transaction(self.index, SCHEMA) as db:
+            with self.connections.transaction() as db:
                 db.executemany("update objects set pack = ?, offset = ? where digest = ?", moved)
                 db.execute("delete from packs where name = ?", (path.stem,))
                 db.execute("insert into packs values (?, ?, ?)", (name, length, length))
@@ -270,9 +270,9 @@ class Packs:
             return []
         try:
             query = f"select digest, pack, offset, size, time, seal from objects {where}"  # noqa: S608
-            return [location_from(row) for row in self.reader.connection().execute(query, values)]
+            return [location_from(row) for row in self.connections.connection().execute(query, values)]
         except sqlite3.DatabaseError as error:
-            self.reader.drop()
+            self.connections.drop()
             raise translate(error, self.index) from error
 
 

@@ -6,39 +6,44 @@ import os
 import shutil
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, writing
+from engine.store.durable import made_once
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
-SWITCH_TRIES, SWITCH_PAUSE = 100, 0.05
+INHERITED: list[sqlite3.Connection] = []  # by a fork: to close one would take away the parent's locks
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
     db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     db.row_factory = sqlite3.Row
-    use_write_ahead_log(db)
+    db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = full")
     return db
 
 
-def use_write_ahead_log(db: sqlite3.Connection) -> None:
-    """Switch a new file to a write-ahead log. SQLite does not wait for others here as it does in all else."""
-    for _ in range(SWITCH_TRIES):
-        try:
-            db.execute("pragma journal_mode = wal")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            time.sleep(SWITCH_PAUSE)
-        else:
-            return
-    db.execute("pragma journal_mode = wal")
+def make(path: Path, schema: str) -> None:
+    """See to it that the file at ``path`` is there, with the tables of ``schema``. Nobody ever sees it half made.
+
+    One process alone makes it: SQLite's switch to a write-ahead log does not wait for others as it does in all else.
+
+    Raises:
+        StorageFull, StorageUnwritable, Failed: when it cannot be written; nothing is left behind.
+    """
+
+    def write(making: Path) -> None:
+        with closing(connect(making)) as db:
+            db.executescript(f"begin;{schema};commit")
+
+    try:
+        made_once(path, write)
+    except sqlite3.DatabaseError as error:
+        raise translate(error, path) from error
 
 
 @contextmanager
@@ -72,20 +77,46 @@ def read_only(path: Path) -> sqlite3.Connection:
     return db
 
 
-class Reader:
+class Connections:
     """Each thread's connection to the file at ``path``, kept because opening one costs more than most questions."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: str) -> None:
         self.path = path
+        self.schema = schema
         self._kept = threading.local()
 
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection."""
+        """This thread's connection to a file that is there; it may only be read from where nothing may be written."""
         kept: tuple[int, sqlite3.Connection] | None = getattr(self._kept, "one", None)
-        if kept is None or kept[0] != os.getpid() or not is_writable(self.path):
+        if kept is not None and kept[0] != os.getpid():
+            INHERITED.append(kept[1])
+            kept = None
+        if kept is None or not is_writable(self.path):
             kept = (os.getpid(), connect_to_read(self.path))
             self._kept.one = kept
         return kept[1]
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A write: all of it or nothing. The file is made when it is not there.
+
+        Args:
+            durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
+
+        Raises:
+            StorageFull, StorageUnwritable, Failed: when the file cannot be written.
+        """
+        make(self.path, self.schema)
+        with writing(self.path):
+            try:
+                db = self.connection()
+                db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                db.execute("begin immediate")
+                with db:
+                    yield db
+            except sqlite3.DatabaseError as error:
+                self.drop()
+                raise translate(error, self.path) from error
 
     def drop(self) -> None:
         """Open a new one the next time."""
@@ -93,23 +124,17 @@ class Reader:
 
 
 @contextmanager
-def transaction(path: Path, schema: str, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
     """A write to the file at ``path``, made with ``schema`` when it is not there: all of it or nothing.
-
-    Args:
-        durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
 
     Raises:
         StorageFull, StorageUnwritable, Failed: when the file cannot be written.
     """
+    make(path, schema)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(connect(path)) as db:
-                db.executescript(schema)
-                if not durable:
-                    db.execute("pragma synchronous = normal")
-                db.execute("begin immediate")
+                db.executescript(f"begin immediate;{schema}")
                 with db:
                     yield db
         except sqlite3.DatabaseError as error:

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from engine.digest import sha256
-from engine.errors import EngineError, NotFound, UsageError
+from engine.errors import NotFound, UsageError
 from engine.lake.embedded import tree
 from engine.lake.embedded.names import MAX_PATH, require_path
 from engine.lake.embedded.tree import Changes, Row
 from engine.lake.protocol import Commit, NothingToCommit, Progress, Signed, Upload
 from engine.store.objects import ObjectStore
 from engine.store.packs import SMALL
-from engine.store.sqlite import reading, transaction
 
 if TYPE_CHECKING:
     from engine.lake.embedded.lake import EmbeddedLake
 
-SCHEMA = "create table if not exists folders (path text primary key, files blob not null) without rowid;"
 ACTIONS = "_lakefs_actions/"
-BATCH_FILES, BATCH_BYTES = 2000, 1 << 24
+BATCH_FILES, BATCH_BYTES = 20_000, 1 << 25
 JUST_NOW = 50_000_000  # ns: a file that changed so lately may change again and show the same time
 Look = list[int]  # size, times of change of the bytes and of the file in ns, inode
 Kept = dict[str, tuple[str, int]]  # path in the lake -> digest, size
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file to put: where it lies, its path in the lake, and what it looks like."""
 
     source: str
@@ -45,35 +43,48 @@ class File:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looks:
-    """What the files of a folder looked like when they were last read, by path in the folder, and their digests."""
+    """What the files of a folder looked like when they were last put below a prefix, by path, and their digests."""
 
-    folder: str
-    database: Path
-    files: Mapping[str, tuple[Look, str]] = field(default_factory=dict)
+    file: Path
+    known: Mapping[str, tuple[Look, str]]
 
-    def digest(self, file: File) -> str | None:
-        """The digest of a file that looks as it did."""
-        look, digest = self.files.get(file.source, (None, None))
-        return digest if look == file.look else None
+    def split(self, files: Iterable[File]) -> tuple[Kept, list[File]]:
+        """The files that look as they did, and those that must be read."""
+        kept: Kept = {}
+        unread: list[File] = []
+        for file in files:
+            seen = self.known.get(file.path)
+            if seen is not None and seen[0] == file.look:
+                kept[file.path] = seen[1], file.look[0]
+            else:
+                unread.append(file)
+        return kept, unread
 
-    def write(self, files: Iterable[File], kept: Kept, started: int) -> None:
-        """Remember files, but for those that changed just before ``started`` (in ns). Losing this costs only time."""
+    def write(self, there: Kept, read: Iterable[File], started: int) -> None:
+        """Remember the files that are there, but for those ``read`` that changed just before ``started`` (in ns).
+
+        To lose this costs only time.
+        """
         settled = started - JUST_NOW
-        looks = {
-            file.source: (file.look, kept[file.path][0]) for file in files if max(file.look[1], file.look[2]) < settled
-        }
-        with suppress(EngineError), transaction(self.database, SCHEMA, durable=False) as db:
-            db.execute("insert or replace into folders values (?, ?)", (self.folder, orjson.dumps(looks)))
+        known = {path: look for path, look in self.known.items() if path in there}
+        for file in read:
+            known[file.path] = (file.look, there[file.path][0])
+            if max(file.look[1], file.look[2]) >= settled:
+                del known[file.path]
+        temporary = self.file.with_name(f".{self.file.name}.{secrets.token_hex(4)}")
+        with suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(orjson.dumps(known))
+            os.rename(temporary, self.file)
 
 
-def read_looks(database: Path, folder: Path) -> Looks:
-    """What is remembered of a folder."""
-    files: dict[str, tuple[Look, str]] = {}
-    if database.is_file():
-        with suppress(EngineError, ValueError), reading(database) as db:
-            row = db.execute("select files from folders where path = ?", (str(folder),)).fetchone()
-            files = orjson.loads(row[0]) if row else {}
-    return Looks(folder=str(folder), database=database, files=files)
+def read_looks(root: Path, folder: Path, prefix: str) -> Looks:
+    """What is remembered of a folder and a prefix, if anything."""
+    file = root / "looks" / sha256(f"{folder}\0{prefix}".encode(errors="surrogateescape"))
+    try:
+        return Looks(file=file, known=orjson.loads(file.read_bytes()))
+    except (OSError, ValueError):
+        return Looks(file=file, known={})
 
 
 def put_folder(
@@ -91,9 +102,8 @@ def put_folder(
     started = clock.time_ns()
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  (what a link to a folder is called stays)
     files = found_in(folder, prefix)
-    looks = read_looks(lake.root / "stats.db", folder)
-    kept: Kept = {file.path: (digest, file.look[0]) for file in files if (digest := looks.digest(file))}
-    unread = [file for file in files if file.path not in kept]
+    looks = read_looks(lake.root, folder, prefix)
+    kept, unread = looks.split(files)
     if progress:
         progress(sum(size for _, size in kept.values()))
     kept.update(keep_files(lake.objects, unread, progress))
@@ -103,8 +113,8 @@ def put_folder(
     made = commit_all(lake, repository, branch, commit, changes) if commit else None
     if commit is None and changes:
         lake.stage_rows(repository, branch, changes)
-    if unread or len(looks.files) != len(files):
-        looks.write(files, kept, started)
+    if unread or len(looks.known) != len(files):
+        looks.write(kept, unread, started)
     size = sum(size for _, size in kept.values())
     return Upload(files=len(files), size=size, read=len(unread), changes=len(changes), commit=made)
 
@@ -173,17 +183,15 @@ def found_in(folder: Path, prefix: str) -> list[File]:
 
 def file_from(entry: os.DirEntry[str], path: str) -> File:
     """An entry of a folder as a file to put."""
-    with reading_file(entry.path):
+    try:
         status = entry.stat()
+    except OSError as error:
+        raise unreadable(entry.path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(
             "is not a file", place=entry.path, hint="take it out of the folder, or put the files one by one"
         )
-    try:
-        fits = 0 < len(path.encode()) <= MAX_PATH
-    except UnicodeEncodeError:
-        fits = False
-    if not fits:
+    if len(path) > MAX_PATH // 4 or not path.isascii():
         require_path(path)
     return File(entry.path, path, [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
 
@@ -203,7 +211,7 @@ def keep_files(objects: ObjectStore, files: Iterable[File], progress: Progress |
             with reading_file(file.source):
                 kept[file.path] = objects.keep_file(Path(file.source))
         else:
-            data = read_whole(file.source)
+            data = read_whole(file)
             digest = sha256(data)
             kept[file.path] = digest, len(data)
             small.append((digest, data))
@@ -218,29 +226,32 @@ def keep_files(objects: ObjectStore, files: Iterable[File], progress: Progress |
     return kept
 
 
-def read_whole(source: str) -> bytes:
+def read_whole(file: File) -> bytes:
     """A file's bytes. Plain system calls: most of what putting many small files costs is opening them."""
-    with reading_file(source):
-        descriptor = os.open(source, os.O_RDONLY)
+    try:
+        descriptor = os.open(file.source, os.O_RDONLY)
         try:
-            data = os.read(descriptor, SMALL + 1)
-            while len(data) > SMALL and (more := os.read(descriptor, SMALL)):  # it grew meanwhile
+            size = file.look[0] + 1
+            data = os.read(descriptor, size)
+            while len(data) >= size and (more := os.read(descriptor, SMALL)):  # it grew meanwhile
                 data += more
             return data
         finally:
             os.close(descriptor)
+    except OSError as error:
+        raise unreadable(file.source, error) from error
 
 
-class reading_file:  # noqa: N801  (a context manager; a generator would cost as much as reading a small file)
+@contextmanager
+def reading_file(source: str) -> Iterator[None]:
     """Give an ``OSError`` raised inside as one of ours, about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(source, error) from error
 
-    def __init__(self, source: str) -> None:
-        self.source = source
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: object, __: object) -> None:
-        if isinstance(error, OSError):
-            hint = "nothing was staged; give yourself permission, or take it out of the folder"
-            raise UsageError(f"cannot be read: {error.strerror}", place=self.source, hint=hint) from error
+def unreadable(source: str, error: OSError) -> UsageError:
+    """The error for a file that cannot be read."""
+    hint = "nothing was staged; give yourself permission, or take it out of the folder"
+    return UsageError(f"cannot be read: {error.strerror}", place=source, hint=hint)

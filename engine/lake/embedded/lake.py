@@ -3,15 +3,13 @@
 ::
 
     lake/lake.db    repositories, branches, tags, commits, staged changes and the nodes of trees
-    lake/stats.db   what files of folders that were put looked like, so that they need not be read again
+    lake/looks/     what files of folders that were put looked like, so that they need not be read again
     objects/        the bytes, by SHA-256, shared with everything else in the Engine home
 """
 
 from __future__ import annotations
 
 import builtins
-import fcntl
-import os
 import sqlite3
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import NotFound, UsageError, writing
+from engine.errors import NotFound, UsageError
 from engine.lake.embedded import tree, upkeep
 from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, require_version
 from engine.lake.embedded.folder import put_folder
@@ -56,8 +54,8 @@ from engine.lake.protocol import (
     Swept,
     Upload,
 )
-from engine.store.objects import ObjectStore, Writer, sync_folder
-from engine.store.sqlite import Reader, transaction, translate
+from engine.store.objects import ObjectStore, Writer
+from engine.store.sqlite import Connections, translate
 
 MOST_SUGGESTED = 5000
 TRIES = 10
@@ -71,7 +69,7 @@ class EmbeddedLake:
         self.path = root / "lake.db"
         self.objects = objects
         self.hooks = hooks
-        self._reader = Reader(self.path)
+        self._connections = Connections(self.path, SCHEMA)
 
     # -- repositories and refs ------------------------------------------------------------------------
 
@@ -529,7 +527,7 @@ class EmbeddedLake:
     def fsck(self, progress: Progress | None = None) -> Iterator[Damage]:
         """Hash everything that the lake holds and give what is not as it was stored."""
         if self.path.is_file():
-            yield from upkeep.check(self._reader.connection(), self.path, self.objects, progress)
+            yield from upkeep.check(self._connections.connection(), self.path, self.objects, progress)
 
     # -- hooks ----------------------------------------------------------------------------------------
 
@@ -602,7 +600,7 @@ class EmbeddedLake:
             end = max(staged, default="")
             start = max(prefix, after + "\0" if after else "")
             committed = tree.walk(root, self._nodes(), start)
-            for row in overlaid(committed, staged, end or END):
+            for row in overlaid(committed, staged, end) if end else committed:
                 if not row[tree.PATH].startswith(prefix):
                     return
                 yield row
@@ -622,7 +620,7 @@ class EmbeddedLake:
             return book.commit(repository, id)
 
     def _nodes(self) -> tree.Nodes:
-        return Book(self._reader.connection() if self.path.is_file() else empty(), self.path).nodes()
+        return Book(self._connections.connection() if self.path.is_file() else empty(), self.path).nodes()
 
     @contextmanager
     def _read(self) -> Iterator[Book]:
@@ -632,7 +630,7 @@ class EmbeddedLake:
                 yield Book(db, self.path)
             return
         try:
-            db = self._reader.connection()
+            db = self._connections.connection()
             require_version(db, self.path)
             db.execute("begin")
             try:
@@ -640,15 +638,13 @@ class EmbeddedLake:
             finally:
                 db.rollback()
         except sqlite3.DatabaseError as error:
-            self._reader.drop()
+            self._connections.drop()
             raise translate(error, self.path) from error
 
     @contextmanager
     def _write(self) -> Iterator[Book]:
         """The tables, to change: all of it or nothing."""
-        if not self.path.is_file():
-            make(self.path)
-        with transaction(self.path, SCHEMA) as db:
+        with self._connections.transaction() as db:
             require_version(db, self.path)
             yield Book(db, self.path)
 
@@ -736,33 +732,3 @@ def empty() -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.executescript(SCHEMA)
     return db
-
-
-def make(path: Path) -> None:
-    """Make the file of an empty lake: nobody ever sees it half made.
-
-    SQLite's switch to a write-ahead log does not wait for others as all else does, so only one process may do it.
-    """
-    making = path.with_name(f".{path.name}.making")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(path.parent):
-            if path.is_file():
-                return
-            for left in path.parent.glob(f"{making.name}*"):  # by a process that was killed here
-                left.unlink()
-            with transaction(making, SCHEMA):
-                pass
-            os.rename(making, path)
-            sync_folder(path.parent)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in here with ``folder``; the system lets go when this one dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

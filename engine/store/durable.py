@@ -1,0 +1,76 @@
+"""Files that are there whole or not at all, whoever makes them and whatever interrupts that."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from engine.errors import writing
+
+
+def made_once(path: Path, make: Callable[[Path], None]) -> None:
+    """See to it that the file at ``path`` is there. Nobody ever sees it half made.
+
+    Args:
+        make: writes the file, durably, to the path beside it that it is given. Only one process at a time is in
+            there, and what one that was killed in there left is removed.
+
+    Raises:
+        StorageFull, StorageUnwritable, Failed: when the disk says so; nothing is left behind.
+    """
+    if path.is_file():
+        return
+    making, lock = (path.with_name(f".{path.name}.{word}") for word in ("making", "lock"))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone_with(lock):
+            if path.is_file():
+                return
+            remove_all(making)
+            try:
+                make(making)
+                os.rename(making, path)
+            finally:
+                remove_all(making)
+            sync_folder(path.parent)
+
+
+@contextmanager
+def alone_with(lock: Path) -> Iterator[None]:
+    """Wait until nobody else is in here with the file ``lock``; the system lets go of it when a process dies."""
+    descriptor = opened(lock)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def opened(lock: Path) -> int:
+    """A descriptor that holds the file ``lock``."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor
+        os.close(descriptor)  # whoever held it removed it: it keeps nobody out any more
+
+
+def remove_all(path: Path) -> None:
+    """Remove a file and those that SQLite puts beside it."""
+    for left in path.parent.glob(f"{path.name}*"):
+        left.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in ``folder`` to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
