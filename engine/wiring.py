@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
 from engine.execute.cache import StepCache, settled
@@ -18,6 +20,9 @@ from engine.resolve.lookup import World
 from engine.spec.load import LoadedSpec, project_root
 from engine.spec.surroundings import source_roots
 from engine.store.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from engine.lake.hooks import Actions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,11 +61,27 @@ def open_home(root: Path) -> Home:
         path=path,
         root=root,
         store=store,
-        lake=EmbeddedLake(path / "lake", store),
+        lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)),
         registry=Registry(path / "registry.db"),
         records=RecordStore(path),
         cache=StepCache(path, store),
     )
+
+
+def hooks_of(path: Path, root: Path, *, background: bool = False) -> Actions:
+    """What runs the hooks of the lake in the home ``path``; the one that validates data needs no server.
+
+    Args:
+        background: do not wait for ``post-`` hooks.
+    """
+    from engine.lake.hooks import VALIDATE, Actions
+
+    def validate(body: Mapping[str, Any], query: Mapping[str, str]) -> tuple[int, str]:
+        from engine.data_check import Grounds, answer
+
+        return answer(body, query, Grounds(lake=open_home(root).lake, root=root, home=path))
+
+    return Actions(path / "actions", {VALIDATE: validate}, background=background)
 
 
 def home_here() -> Home:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from engine.lake.actions import Action, Hook
     from engine.lake.webhook import Answer
 
+VALIDATE = "/engine/hooks/validate"
 FOLDER = "_lakefs_actions/"
 ENDINGS = (".yaml", ".yml")
 LARGEST_FILE = 1 << 16
