@@ -95,6 +95,7 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
     known = None if fresh else desk.records.answer(resolved.run_id)
     if known is not None:
         desk.records.note_operation(resolved)
+        publish(known, desk.registry)
         return Finished(record=known, resolved=resolved, executed=False)
     desk.records.open_run(resolved)
     keep_sources(prepared)
@@ -181,7 +182,7 @@ def keep_sources(prepared: Prepared) -> None:
 
 
 def publish(record: RunRecord, registry: Registry) -> None:
-    """Make the run's model version visible, now that its record is on the disk."""
+    """Make the run's model version visible, now that its record is on the disk, unless that was done before."""
     model = record.summary["model"]
-    if record.status == "passed" and model["version"] is not None:
+    if record.status == "passed" and registry.awaits(model["name"], model["version"], record.run_id):
         registry.confirm(model["name"], model["version"], record.run_id, record.digest)

@@ -20,7 +20,8 @@ from engine.digest import canonical_json
 from engine.errors import NotFound, UsageError, writing
 from engine.record.model import RunRecord
 from engine.resolve.model import ResolvedSpec
-from engine.store.objects import sync_folder, write_once
+from engine.store.durable import sync_folder
+from engine.store.objects import write_once
 
 SHORTEST_PREFIX = 6
 

@@ -123,6 +123,14 @@ class Registry:
             return True
         return bool(self._read("select 1 from aliases where name = ? and alias = ?", ref.name, ref.alias))
 
+    def awaits(self, name: str, version: int | None, run: str) -> bool:
+        """Whether a version is reserved that does not have this run's evidence yet."""
+        query = (
+            "select 1 from versions v where name = ? and version = ? and not exists"
+            " (select 1 from version_runs r where r.name = v.name and r.version = v.version and r.run = ?)"
+        )
+        return bool(self._read(query, name, version, run))
+
     def ledger(self) -> list[LedgerEntry]:
         """Every entry, the oldest first."""
         return [

@@ -7,7 +7,10 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from engine.errors import StepFailed, writing
+from engine.errors import StepFailed
+from engine.store.durable import made_once
+
+KEY_BYTES = 32
 
 
 def seal_path(home: Path, digest: str) -> Path:
@@ -27,25 +30,24 @@ def is_sealed(home: Path, digest: str, data: bytes) -> bool:
 
 
 def home_key(home: Path) -> bytes:
-    """The home's own key, made when it is first needed and readable by its owner alone."""
+    """The home's own key, made when it is first needed and readable by its owner alone.
+
+    Raises:
+        StepFailed: when what is there is no key.
+    """
     path = home / "home.key"
-    with writing(path):
-        home.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return wait_for_key(path)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(os.urandom(32))
-            stream.flush()
-            os.fsync(stream.fileno())
-    return path.read_bytes()
+    made_once(path, write_key)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        hint = "remove it; native models are then fitted anew"
+        raise StepFailed("the home's key is damaged", place=str(path), hint=hint)
+    return key
 
 
-def wait_for_key(path: Path) -> bytes:
-    """The key that another process is just writing, or wrote."""
-    for _ in range(1000):
-        key = path.read_bytes()
-        if len(key) == 32:
-            return key
-    raise StepFailed("the home's key is damaged", place=str(path), hint="remove it; native models are then fitted anew")
+def write_key(path: Path) -> None:
+    """Write a new key."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(os.urandom(KEY_BYTES))
+        stream.flush()
+        os.fsync(stream.fileno())

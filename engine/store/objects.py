@@ -16,7 +16,7 @@ import io
 import mmap
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -185,7 +185,7 @@ class ObjectStore:
 
     def keep_small(self, objects: Sequence[tuple[str, bytes]], *, durable: bool = False) -> None:
         """Keep small objects (digest and bytes) for the lake in a pack."""
-        missing = self.packs.touch(digest for digest, _ in objects)
+        missing = self.touch({digest for digest, _ in objects})
         if missing:
             with self.packs.adding(durable=durable) as pack:
                 for digest, data in {digest: data for digest, data in objects if digest in missing}.items():
@@ -202,6 +202,12 @@ class ObjectStore:
                 seal = temporary.stat().st_mtime_ns
                 self._place(temporary, writer.digest)
                 self.packs.seal(writer.digest, seal)
+
+    def touch(self, digests: Collection[str]) -> set[str]:
+        """Say that objects of the lake are about to be named; those that are not here."""
+        packed, own = self.packs.touch(digests)
+        here = packed | {digest for digest in own if self.path(digest).is_file()}
+        return set(digests) - here
 
     def has_bytes(self, digest: str) -> bool:
         """Whether the object's bytes are here, and not only a row about them."""

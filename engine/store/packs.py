@@ -176,19 +176,20 @@ class Packs:
         with self.connections.transaction(durable=False) as db:
             db.execute("update objects set seal = ? where digest = ? and pack = ''", (seal, bytes.fromhex(digest)))
 
-    def touch(self, digests: Iterable[str]) -> set[str]:
-        """Say that objects are about to be named; those that the index does not know."""
-        wanted = set(digests)
+    def touch(self, digests: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Say that objects are about to be named; those that are packed, and those that have files of their own."""
+        wanted, now = set(digests), int(clock.time())
+        found: dict[bool, set[str]] = {True: set(), False: set()}
         if not wanted:
-            return wanted
-        now, missing = int(clock.time()), set(wanted)
+            return found[True], found[False]
         with self.connections.transaction(durable=False) as db:
             for some in batches(sorted(wanted)):
                 marks = ",".join("?" * len(some))
                 keys = [bytes.fromhex(digest) for digest in some]
-                query = f"update objects set time = ? where digest in ({marks}) returning digest"  # noqa: S608
-                missing -= {row["digest"].hex() for row in db.execute(query, [now, *keys]).fetchall()}
-        return missing
+                query = f"update objects set time = ? where digest in ({marks}) returning digest, pack"  # noqa: S608
+                for digest, pack in db.execute(query, [now, *keys]).fetchall():
+                    found[pack != OWN_FILE].add(digest.hex())
+        return found[True], found[False]
 
     def sync(self) -> None:
         """Flush every pack with bytes that may not be on the disk yet, and then the index.

@@ -10,15 +10,17 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import moments
 from engine.digest import sha256
 from engine.store.objects import ObjectStore
+from engine.wiring import open_home
 from projects import Project, engine, make_project
 
 
@@ -61,26 +63,68 @@ def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def artifacts(document: dict[str, object]) -> dict[str, dict[str, str]]:
-    steps = document["steps"]
-    assert isinstance(steps, list)
-    return {s["name"]: {k: v for k, v in s["outputs"].items() if k != "native"} for s in steps}
+def artifacts(document: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {s["name"]: {k: v for k, v in s["outputs"].items() if k != "native"} for s in document["steps"]}
 
 
-def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    project, whole = make_project(tmp_path / "killed"), make_project(tmp_path / "whole")
-    expected = engine(whole.root, "run", "spec.yaml", "--inline", "--json").json
-    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline"]
-    for delay in (0.8, 1.4, 2.0):
-        process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        process.kill()
-        process.wait()
-        assert altered(project.home) == []
+MOMENTS: list[tuple[str, int]] = [
+    ("cache/.installed", 1),
+    ("cache/steps", 3),
+    ("home.key.making", 1),
+    ("registry.db.making", 4),
+    ("executions", 2),
+    ("insert or ignore into version_runs", 0),
+]
+
+
+def killed(project: Project, text: str, number: int) -> bool:
+    """Run, and die ``number`` steps after the first whose path, or SQL, has ``text`` in it; whether it came that far."""
+    command = [*moments.COMMAND, "run", "spec.yaml", "--inline"]
+    environment = moments.dying(project.home, text, number)
+    done = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, check=False)
+    assert done.returncode in (-signal.SIGKILL, 0), done.stderr.decode()
+    return done.returncode != 0
+
+
+def goes_on(project: Project, expected: dict[str, Any]) -> None:
+    """The next run gives what one that was never killed gives."""
     found = engine(project.root, "run", "spec.yaml", "--inline", "--json").json
-    assert (found["status"], found["run_id"]) == ("passed", expected["run_id"])
+    assert (found.get("status"), found.get("run_id")) == ("passed", expected["run_id"]), found
     assert artifacts(found) == artifacts(expected)
-    assert found["model"]["version"] == 1
+    assert found["model"] == expected["model"]
+    assert [item.version for item in open_home(project.root).registry.versions("numbers")] == [1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, Any]]:
+    """A project that never ran, and what a run of it gives."""
+    never = make_project(tmp_path_factory.mktemp("never") / "project")
+    project = shutil.copytree(never.root, never.root.with_name("whole"))
+    return never, engine(project, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME="").json
+
+
+def test_a_run_that_is_killed_at_many_moments_leaves_nothing_wrong_and_the_next_one_goes_on(
+    whole: tuple[Project, dict[str, Any]], tmp_path: Path
+) -> None:
+    project = Project(shutil.copytree(whole[0].root, tmp_path / "killed"))
+    for text, number in MOMENTS:
+        assert killed(project, text, number), text
+        assert altered(project.home) == []
+    goes_on(project, whole[1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_one_goes_on(
+    whole: tuple[Project, dict[str, Any]], tmp_path: Path
+) -> None:
+    for number in range(0, 1000, 7):
+        project = Project(shutil.copytree(whole[0].root, tmp_path / str(number)))
+        if not killed(project, "", number):
+            break
+        assert altered(project.home) == []
+        goes_on(project, whole[1])
+    assert number > 100
 
 
 @pytest.mark.parametrize("size", ["140k", "300k", "420k"])

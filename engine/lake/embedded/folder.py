@@ -151,7 +151,7 @@ def changes_to(rows: Iterator[Row], kept: Kept, *, delete: bool) -> dict[str, Ro
 def lost(objects: ObjectStore, changes: Changes, just_read: set[str]) -> set[str]:
     """The paths of changed objects whose files were not read this time and whose bytes were collected meanwhile."""
     unsure = {path: row[tree.DIGEST] for path, row in changes.items() if row is not None and path not in just_read}
-    missing = objects.packs.touch(unsure.values())
+    missing = objects.touch(set(unsure.values()))
     return {path for path, digest in unsure.items() if digest in missing}
 
 

@@ -241,7 +241,7 @@ class EmbeddedLake:
         for entry in entries:
             require_path(entry.path)
             require_text("object", [entry.content_type, *entry.metadata, *entry.metadata.values()])
-        missing = self.objects.packs.touch(entry.digest for entry in entries)
+        missing = self.objects.touch({entry.digest for entry in entries})
         if missing:
             raise NotFound("object", min(missing), place=str(self.objects.root))
         with self._write() as book:

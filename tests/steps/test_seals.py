@@ -1,0 +1,33 @@
+"""The home's key: made once, whole, for its owner alone."""
+
+from __future__ import annotations
+
+import stat
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from engine.errors import StepFailed
+from engine.steps.seals import home_key
+from moments import killed
+
+
+def test_a_key_whose_making_is_killed_at_any_moment_is_made_by_the_next(tmp_path: Path) -> None:
+    moment = 0
+    while killed(partial(home_key, home := tmp_path / str(moment)), tmp_path, moment):
+        assert len(home_key(home)) == 32
+        assert home_key(home) == home_key(home)
+        moment += 1
+    assert moment >= 4  # a folder, a lock, the key, its name
+
+
+def test_a_key_is_for_its_owner_alone(tmp_path: Path) -> None:
+    home_key(tmp_path)
+    assert stat.S_IMODE((tmp_path / "home.key").stat().st_mode) == 0o600
+
+
+def test_a_damaged_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "home.key").write_bytes(b"short")
+    with pytest.raises(StepFailed, match="damaged"):
+        home_key(tmp_path)
