@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +19,7 @@ import moments
 from engine.digest import sha256
 from engine.store.objects import ObjectStore
 from engine.wiring import open_home
-from projects import Project, engine, make_project
+from projects import Project, engine, left_behind, make_project
 
 
 def altered(home: Path) -> list[str]:
@@ -43,12 +41,6 @@ def is_whole(path: Path) -> bool:
             shutil.copy(part, elsewhere)
         with closing(sqlite3.connect(Path(elsewhere) / path.name)) as db:
             return [answer for (answer,) in db.execute("pragma integrity_check")] == ["ok"]
-
-
-def left_behind(home: Path) -> list[Path]:
-    """Files that are half-written by their name."""
-    below = [*home.glob("tmp/*"), *home.glob("objects/tmp/*"), *home.glob("**/.*.json.*")]
-    return [path for path in below if path.is_file() or any(path.iterdir())]
 
 
 @contextmanager
@@ -186,28 +178,3 @@ def test_a_home_on_a_disk_that_takes_no_writes_can_be_read_and_says_what_it_cann
     if code:
         assert done.json["error"]["code"] == "storage-unwritable"
         assert done.json["error"]["hint"]
-
-
-def test_a_run_that_is_told_to_stop_leaves_no_process(tmp_path: Path) -> None:
-    import psutil
-
-    project = make_project(tmp_path / "project")
-    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline", "train.with.mode=sleep"]
-    process = subprocess.Popen(
-        command,
-        cwd=project.root,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stderr is not None
-    while "mode sleep" not in (line := process.stderr.readline()):
-        assert line, "the run ended before it slept"
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "finished steps stay cached" in said
-    assert [child for child in family if child.is_running()] == []
-    assert left_behind(project.home) == []
