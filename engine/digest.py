@@ -28,7 +28,7 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """The SHA-256 of ``data`` in 64 lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

@@ -282,7 +282,7 @@ class Lake(Protocol):
         """
 
     def map(self, repository: str, ref: str, path: str) -> memoryview:
-        """An object's bytes mapped into memory; of a local lake nothing is copied, and of a large object not all hashed.
+        """An object's bytes in memory; of a local lake's large object they are mapped, neither copied nor all hashed.
 
         Raises:
             ObjectNotFound: when it is not there.

@@ -61,7 +61,7 @@ def history(lake: Lake) -> tuple[Commit, ...]:
     Raises:
         UsageError: when ``main`` has other commits where the sample's belong.
     """
-    found = tuple(lake.log(REPOSITORY, DEFAULT_BRANCH))[::-1][:LENGTH]
+    found = tuple(lake.log(REPOSITORY, DEFAULT_BRANCH, first_parent=True))[::-1][:LENGTH]
     for month, commit in enumerate(found[1:], start=1):
         if (commit.message, commit.author) != (message(month), AUTHOR):
             raise occupied()
@@ -93,15 +93,15 @@ def commit_month(lake: Lake, month: int, table: pa.Table, parent: str | None = N
     Raises:
         BranchMoved: when ``main`` is not at ``parent``.
     """
-    lake.put(REPOSITORY, DEFAULT_BRANCH, path_of(month), io.BytesIO(parquet(table, month)))
-    following = datetime(YEAR + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    following = int(datetime(YEAR + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp())
+    lake.put(REPOSITORY, DEFAULT_BRANCH, path_of(month), io.BytesIO(parquet(table, month)), time=following)
     return lake.commit(
         REPOSITORY,
         DEFAULT_BRANCH,
         message(month),
         author=AUTHOR,
         metadata={"source": PACKAGE},
-        time=int(following.timestamp()),
+        time=following,
         parent=parent,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -33,18 +32,14 @@ def run(_: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     return Outputs(artifacts={"table": context.put_table(concatenated(tables, [path for path, _ in params["files"]]))})
 
 
-def readable(read: Callable[[Path], pa.Table], file: Path, path: str) -> pa.Table:
+def readable(read: Callable[[pa.Buffer], pa.Table], data: memoryview, path: str) -> pa.Table:
     """One file as a table."""
     try:
-        return normal(read(file))
+        return normal(read(pa.py_buffer(data)))
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         hint = "write the format that it has as `format:`, or mend the file"
-        raise DataUnreadable(f"{path} cannot be read: {reason(error, file)}", place=path, hint=hint) from error
-
-
-def reason(error: Exception, file: Path) -> str:
-    """What a reader says, without the name that the object has in the store."""
-    return str(error).splitlines()[0].replace(str(file), "it")[:200]
+        reason = str(error).splitlines()[0][:200]
+        raise DataUnreadable(f"{path} cannot be read: {reason}", place=path, hint=hint) from error
 
 
 def concatenated(tables: list[pa.Table], paths: list[str]) -> pa.Table:
@@ -73,35 +68,32 @@ def normal_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def read_csv(file: Path) -> pa.Table:
+def read_csv(data: pa.Buffer) -> pa.Table:
     """CSV with a header, also gzipped; types are inferred on one thread, so that they are the same each time."""
-    with file.open("rb") as head:
-        compression = "gzip" if head.read(2) == GZIP else None
-    with pa.input_stream(str(file), compression=compression) as stream:
+    compression = "gzip" if bytes(memoryview(data)[:2]) == GZIP else None
+    with pa.input_stream(pa.BufferReader(data), compression=compression) as stream:
         return pyarrow.csv.read_csv(stream, read_options=pyarrow.csv.ReadOptions(use_threads=False))
 
 
-def read_parquet(file: Path) -> pa.Table:
+def read_parquet(data: pa.Buffer) -> pa.Table:
     """Parquet."""
-    return pyarrow.parquet.read_table(file, use_threads=False)
+    return pyarrow.parquet.read_table(pa.BufferReader(data), use_threads=False)
 
 
-def read_arrow(file: Path) -> pa.Table:
+def read_arrow(data: pa.Buffer) -> pa.Table:
     """Arrow IPC, as a file or as a stream."""
-    with pa.memory_map(str(file)) as source:
-        try:
-            return pa.ipc.open_file(source).read_all()
-        except pa.ArrowInvalid:
-            source.seek(0)
-            return pa.ipc.open_stream(source).read_all()
+    try:
+        return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    except pa.ArrowInvalid:
+        return pa.ipc.open_stream(pa.BufferReader(data)).read_all()
 
 
-def read_jsonl(file: Path) -> pa.Table:
+def read_jsonl(data: pa.Buffer) -> pa.Table:
     """JSON, an object a line."""
-    return pyarrow.json.read_json(file, read_options=pyarrow.json.ReadOptions(use_threads=False))
+    return pyarrow.json.read_json(pa.BufferReader(data), read_options=pyarrow.json.ReadOptions(use_threads=False))
 
 
-READERS: Mapping[str, Callable[[Path], pa.Table]] = {
+READERS: Mapping[str, Callable[[pa.Buffer], pa.Table]] = {
     "csv": read_csv,
     "parquet": read_parquet,
     "arrow": read_arrow,

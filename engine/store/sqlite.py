@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.store.durable import made_once
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
+INHERITED: list[sqlite3.Connection] = []  # by a fork: to close one would take away the parent's locks
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -52,10 +54,15 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StorageFull, StorageUnwritable, Failed: when the file cannot be read.
     """
     try:
-        with closing(connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)) as db:
+        with closing(connect_to_read(path)) as db:
             yield db
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to read from, also where nothing may be written."""
+    return connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)
 
 
 def is_writable(path: Path) -> bool:
@@ -68,6 +75,52 @@ def read_only(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     db.row_factory = sqlite3.Row
     return db
+
+
+class Connections:
+    """Each thread's connection to the file at ``path``, kept because opening one costs more than most questions."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.path = path
+        self.schema = schema
+        self._kept = threading.local()
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection to a file that is there; it may only be read from where nothing may be written."""
+        kept: tuple[int, sqlite3.Connection] | None = getattr(self._kept, "one", None)
+        if kept is not None and kept[0] != os.getpid():
+            INHERITED.append(kept[1])
+            kept = None
+        if kept is None or not is_writable(self.path):
+            kept = (os.getpid(), connect_to_read(self.path))
+            self._kept.one = kept
+        return kept[1]
+
+    @contextmanager
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A write: all of it or nothing. The file is made when it is not there.
+
+        Args:
+            durable: be on the disk afterwards; else a loss of power, but no end of the process, may take it back.
+
+        Raises:
+            StorageFull, StorageUnwritable, Failed: when the file cannot be written.
+        """
+        make(self.path, self.schema)
+        with writing(self.path):
+            try:
+                db = self.connection()
+                db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
+                db.execute("begin immediate")
+                with db:
+                    yield db
+            except sqlite3.DatabaseError as error:
+                self.drop()
+                raise translate(error, self.path) from error
+
+    def drop(self) -> None:
+        """Open a new one the next time."""
+        self._kept.__dict__.clear()
 
 
 @contextmanager

@@ -7,13 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.errors import EngineError, UsageError
 from engine.lake.embedded.lake import EmbeddedLake
-from engine.lake.embedded.ranges import Range, apply, closes_range, pack_tree, unpack_range
-from engine.lake.protocol import Commit, Entry, NothingToCommit
+from engine.lake.protocol import Commit, NothingToCommit
 from engine.lake.sample import quickstart
 from engine.lake.uri import parse
 from engine.store.objects import ObjectStore
@@ -100,7 +97,7 @@ REFS = [
     ("mian", "no branch, tag or commit in repo: 'mian'; did you mean \"main\"?"),
     ("main~9", "no commit in repo: 'main~9'; the history does not go back that far"),
     ("main^2", "no commit in repo: 'main^2'; the history does not go back that far"),
-    ("~1", '"~1" is not a ref; write a branch, tag or commit, and ~N, ^N or @ after it'),
+    ("~1", '"~1" is not a ref; write a branch, tag or commit, and ~N, ^N, @ or $ after it'),
 ]
 
 
@@ -134,42 +131,6 @@ def test_a_lake_uri_gives_itself_back() -> None:
 def test_reading_a_lake_that_is_not_there_creates_nothing(tmp_path: Path) -> None:
     assert make(tmp_path / "none").repositories() == []
     assert not (tmp_path / "none").exists()
-
-
-PATHS = st.text(alphabet="abc/é", min_size=1, max_size=4)
-EDITS = st.lists(st.dictionaries(PATHS, st.none() | st.integers(0, 3), max_size=12), max_size=6)
-
-
-@settings(max_examples=80, deadline=None)
-@given(edits=EDITS)
-def test_a_tree_depends_on_its_content_alone(edits: list[dict[str, int | None]]) -> None:
-    blobs: dict[str, bytes] = {}
-    tree: list[Range] = []
-    model: dict[str, int] = {}
-    for edit in edits:
-        changes = {path: entry(path, value) if value is not None else None for path, value in edit.items()}
-        tree, written = apply(tree, changes, lambda digest: unpack_range(blobs[digest]))
-        blobs.update({new.digest: new.data for new in written})
-        model.update({path: value for path, value in edit.items() if value is not None})
-        model = {path: value for path, value in model.items() if edit.get(path, value) is not None}
-    rebuilt, _ = apply([], {path: entry(path, value) for path, value in model.items()}, lambda digest: [])
-    assert pack_tree(tree) == pack_tree(rebuilt)
-    assert [item.path for part in tree for item in unpack_range(blobs[part.digest])] == sorted(model)
-
-
-def entry(path: str, value: int) -> Entry:
-    return Entry(path=path, digest=str(value), size=value)
-
-
-def test_one_change_among_many_rewrites_one_range() -> None:
-    many: dict[str, Entry | None] = {f"file-{number:05}": entry(f"file-{number:05}", 1) for number in range(5000)}
-    blobs: dict[str, bytes] = {}
-    tree, written = apply([], many, lambda digest: unpack_range(blobs[digest]))
-    blobs.update({new.digest: new.data for new in written})
-    assert len(tree) == 1 + sum(closes_range(path) for path in list(many)[:-1])
-    after, written = apply(tree, {"file-02500": entry("file-02500", 2)}, lambda digest: unpack_range(blobs[digest]))
-    assert len(written) == 1
-    assert len(set(after) - set(tree)) == 1
 
 
 def commit_many(root: str, name: str) -> int:

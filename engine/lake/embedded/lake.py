@@ -1,195 +1,314 @@
-"""The embedded lake. Several processes may use one at once; a branch moves by compare-and-swap in a transaction.
+"""The embedded lake. Several processes and threads may use one at once; a branch moves in a transaction, by one writer.
 
 ::
 
-    lake/lake.db   repositories, branches, tags, commits, staged changes, trees and ranges
-    objects/       the bytes, by SHA-256, shared with everything else in the Engine home
+    lake/lake.db    repositories, branches, tags, commits, staged changes and the nodes of trees
+    lake/looks/     what files of folders that were put looked like, so that they need not be read again
+    objects/        the bytes, by SHA-256, shared with everything else in the Engine home
 """
 
 from __future__ import annotations
 
 import builtins
-import fcntl
-import json
-import os
-import re
 import sqlite3
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.digest import canonical_json, digest_of, sha256
-from engine.errors import DigestMismatch, NotFound, UsageError, writing
-from engine.lake.embedded.ranges import Range, apply, pack_tree, unpack_range, unpack_tree, within
+from engine.errors import NotFound, UsageError
+from engine.lake.embedded import tree, upkeep
+from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, require_version
+from engine.lake.embedded.folder import put_folder
+from engine.lake.embedded.history import ThreeWay, ancestors, decided, first_parents, merge_base, three_way
+from engine.lake.embedded.names import (
+    require_branch_name,
+    require_path,
+    require_repository_name,
+    require_tag_name,
+    require_text,
+)
+from engine.lake.embedded.tree import Change, Changes, Row
+from engine.lake.events import Event, Hooks
+from engine.lake.events import Kind as EventKind
 from engine.lake.protocol import (
     DEFAULT_BRANCH,
     BranchMoved,
     Commit,
+    Damage,
+    Difference,
+    DirtyBranch,
     Entry,
+    MergeConflict,
     NothingToCommit,
     ObjectNotFound,
+    Progress,
     RefNotFound,
     RefTaken,
     Repository,
-    RepositoryNotFound,
+    Signed,
+    Strategy,
+    Swept,
+    Upload,
 )
-from engine.lake.uri import REPOSITORY
-from engine.store.objects import ObjectStore, sync_folder
-from engine.store.sqlite import reading, transaction
+from engine.store.objects import ObjectStore, Writer
+from engine.store.sqlite import Connections, translate
 
-SCHEMA = """
-create table if not exists repositories (name text primary key, default_branch text not null);
-create table if not exists branches (
-  repository text not null, name text not null, head text not null, primary key (repository, name)
-);
-create table if not exists tags (
-  repository text not null, name text not null, head text not null, primary key (repository, name)
-);
-create table if not exists commits (
-  repository text not null, id text not null, tree text not null, body text not null, primary key (repository, id)
-);
-create table if not exists staged (
-  repository text not null, branch text not null, path text not null, digest text, size integer,
-  primary key (repository, branch, path)
-);
-create table if not exists blobs (digest text primary key, data blob not null);
-"""
-BRANCH = re.compile(r"\w[-\w]*", re.ASCII)
-FULL_ID = re.compile(r"[0-9a-f]{64}")
-SHORT_ID = re.compile(r"[0-9a-f]{4,63}")
-STEP = re.compile(r"([~^])([0-9]*)|(@)")
-REF = re.compile(r"([^~^@$]+)((?:[~^][0-9]{0,9}|@)*)")
-MAX_PATH = 1024
-SAMPLE = "flights"
+MOST_SUGGESTED = 5000
+TRIES = 10
 
 
 class EmbeddedLake:
     """A lake in the folder ``root``. Reading one that is not there yet finds it empty and creates nothing."""
 
-    def __init__(self, root: Path, objects: ObjectStore) -> None:
+    def __init__(self, root: Path, objects: ObjectStore, hooks: Hooks | None = None) -> None:
+        self.root = root
         self.path = root / "lake.db"
         self.objects = objects
+        self.hooks = hooks
+        self._connections = Connections(self.path, SCHEMA)
 
     # -- repositories and refs ------------------------------------------------------------------------
 
-    def repositories(self) -> list[Repository]:
+    def repositories(self) -> builtins.list[Repository]:
         """All repositories by name."""
-        with self._read() as db:
-            rows = db.execute("select * from repositories order by name").fetchall()
-        return [Repository(name=row["name"], default_branch=row["default_branch"]) for row in rows]
+        with self._read() as book:
+            return book.repositories()
 
     def create_repository(self, name: str, default_branch: str = DEFAULT_BRANCH) -> Repository:
-        """A new repository with an empty first commit."""
-        if not REPOSITORY.fullmatch(name):
-            hint = "3 to 63 small letters, digits and hyphens, a letter or digit first"
-            raise UsageError(f'"{name}" is not a repository name', hint=hint)
+        """A new repository with an empty first commit, which is the same on every machine."""
+        require_repository_name(name)
         require_branch_name(default_branch)
-        with self._write() as db:
-            if db.execute("select 1 from repositories where name = ?", (name,)).fetchone():
+        made = Repository(name=name, default_branch=default_branch, time=int(clock.time()))
+        with self._write() as book:
+            if name in [item.name for item in book.repositories()]:
                 raise RefTaken(f'the repository "{name}" is there already', hint="choose another name")
-            db.execute("insert into repositories values (?, ?)", (name, default_branch))
+            book.add_repository(made)
+            nodes = book.nodes()
             first = Commit(id="", parents=(), message="Repository created", author="", time=0)
-            head = self._insert_commit(db, name, first, [])
-            db.execute("insert into branches values (?, ?, ?)", (name, default_branch, head.id))
-        return Repository(name=name, default_branch=default_branch)
+            head = book.add_commit(name, first, tree.empty(nodes))
+            book.add_nodes(nodes)
+            book.set_ref(name, "branch", default_branch, head.id)
+        return made
+
+    def delete_repository(self, name: str) -> None:
+        """Forget a repository and its refs."""
+        with self._write() as book:
+            book.repository(name)
+            book.remove_repository(name)
 
     def resolve(self, repository: str, ref: str) -> str:
         """The full id of the commit that ``ref`` means now."""
-        with self._read() as db:
-            return self._resolve(db, repository, ref)
+        with self._read() as book:
+            return book.resolve(repository, ref)
 
     def branches(self, repository: str) -> dict[str, str]:
         """Branch names and their commits."""
-        with self._read() as db:
-            return self._heads(db, repository, "branches")
+        with self._read() as book:
+            return book.refs(repository, "branch")
 
     def create_branch(self, repository: str, name: str, source: str) -> str:
         """A new branch at ``source``; its commit."""
         require_branch_name(name)
-        return self._create_ref(repository, "branches", name, source)
+        return self._create_ref(repository, "branch", name, source)
+
+    def delete_branch(self, repository: str, name: str) -> None:
+        """Forget a branch and what is staged on it."""
+        with self._write() as book:
+            book.require_head(repository, name)
+            if book.repository(repository).default_branch == name:
+                hint = "delete the repository, if that is what you want"
+                raise UsageError(f'"{name}" is the default branch of {repository}', hint=hint)
+            book.unstage(repository, name)
+            book.remove_ref(repository, "branch", name)
 
     def tags(self, repository: str) -> dict[str, str]:
         """Tag names and their commits."""
-        with self._read() as db:
-            return self._heads(db, repository, "tags")
+        with self._read() as book:
+            return book.refs(repository, "tag")
 
     def create_tag(self, repository: str, name: str, ref: str) -> str:
         """A new tag at ``ref``; its commit."""
-        require_branch_name(name)
-        return self._create_ref(repository, "tags", name, ref)
+        require_tag_name(name)
+        return self._create_ref(repository, "tag", name, ref)
+
+    def delete_tag(self, repository: str, name: str) -> None:
+        """Forget a tag."""
+        with self._write() as book:
+            known = book.refs(repository, "tag")
+            if name not in known:
+                raise RefNotFound(f"tag in {repository}:", name, known)
+            book.remove_ref(repository, "tag", name)
 
     # -- reading --------------------------------------------------------------------------------------
 
-    def list(self, repository: str, ref: str, prefix: str = "") -> Iterator[Entry]:
-        """The objects whose paths begin with ``prefix``, by path."""
-        with self._read() as db:
-            tree = self._tree(db, repository, self._resolve(db, repository, ref))
-            staged = self._staged(db, repository, ref)
-            found = {
-                entry.path: entry
-                for item in within(tree, prefix)
-                for entry in self._entries(db, item.digest)
-                if entry.path.startswith(prefix)
-            }
-        for path, entry in staged.items():
-            if path.startswith(prefix):
-                if entry is None:
-                    found.pop(path, None)
-                else:
-                    found[path] = entry
-        yield from (found[path] for path in sorted(found))
+    def list(
+        self, repository: str, ref: str, prefix: str = "", *, after: str = "", delimiter: str = ""
+    ) -> Iterator[Entry]:
+        """The objects whose paths begin with ``prefix``, by path, read as they are taken."""
+        at = after
+        rows = self.rows_below(repository, ref, prefix, at)
+        while (row := next(rows, None)) is not None:
+            path: str = row[tree.PATH]
+            end = path.find(delimiter, len(prefix)) if delimiter else -1
+            if end < 0:
+                yield entry_from(row)
+                continue
+            folder = path[: end + len(delimiter)]
+            if not at.startswith(folder):
+                yield Entry(path=folder, is_prefix=True)
+            at = folder + END
+            rows = self.rows_below(repository, ref, prefix, at)
 
     def stat(self, repository: str, ref: str, path: str) -> Entry:
         """One object."""
-        with self._read() as db:
-            commit = self._resolve(db, repository, ref)
-            staged = self._staged(db, repository, ref)
-            entry = staged[path] if path in staged else self._committed(db, repository, commit, path)
-        if entry is None:
-            known = [item.path for item in self.list(repository, ref)]
+        with self._read() as book:
+            row = self._row(book, repository, ref, path)
+        if row is None:
+            known = [entry.path for entry in islice(self.list(repository, ref), MOST_SUGGESTED)]
             raise ObjectNotFound(f"object in lakefs://{repository}/{ref}/:", path, known)
-        return entry
+        return entry_from(row)
 
     def open(self, repository: str, ref: str, path: str) -> BinaryIO:
         """An object's bytes as a stream."""
-        return self.local_path(self.stat(repository, ref, path)).open("rb")
+        return self.read(self.stat(repository, ref, path))
 
-    def local_path(self, entry: Entry) -> Path:
-        """The object's own file; nothing is copied."""
-        return self.objects.require(entry.digest)
+    def read(self, entry: Entry) -> BinaryIO:
+        """The bytes of an object that was listed, as a stream that can be sought in."""
+        return self.objects.open(entry.digest)
 
-    def log(self, repository: str, ref: str) -> Iterator[Commit]:
-        """A commit and its first parents, the newest first."""
-        with self._read() as db:
-            found = []
-            current: str | None = self._resolve(db, repository, ref)
-            while current is not None:
-                commit = self._commit(db, repository, current)
-                found.append(commit)
-                current = commit.parents[0] if commit.parents else None
-        yield from found
+    def map(self, repository: str, ref: str, path: str) -> memoryview:
+        """An object's bytes, mapped."""
+        return self.objects.map(self.stat(repository, ref, path).digest)
 
-    # -- writing --------------------------------------------------------------------------------------
-
-    def put(self, repository: str, branch: str, path: str, data: BinaryIO | Path) -> Entry:
-        """Stage an object. Its bytes are on the disk before its name is."""
-        require_path(path)
-        self._require_branch(repository, branch)
-        digest = keep_file(self.objects, data) if isinstance(data, Path) else self.objects.put_stream(data)
-        entry = Entry(path=path, digest=digest, size=self.objects.size(digest))
-        with self._write() as db:
-            row = (repository, branch, path, digest, entry.size)
-            db.execute("insert or replace into staged values (?, ?, ?, ?, ?)", row)
+    def fetch(self, repository: str, commit: str, entry: Entry) -> Entry:
+        """``entry`` itself: its bytes are here."""
+        if not self.objects.has_bytes(entry.digest):
+            raise NotFound("object", entry.digest, place=f"lakefs://{repository}/{commit}/{entry.path}")
         return entry
+
+    def get_commit(self, repository: str, id: str) -> Commit:
+        """The commit of a full id."""
+        return self._stored(repository, id).commit
+
+    def log(self, repository: str, ref: str, *, first_parent: bool = False) -> Iterator[Commit]:
+        """A commit and all that it came from, the newest first."""
+        start = self.resolve(repository, ref)
+        found = (first_parents if first_parent else ancestors)(start, lambda id: self._stored(repository, id))
+        return (stored.commit for stored in found)
+
+    # -- staging --------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        repository: str,
+        branch: str,
+        path: str,
+        data: BinaryIO | Path,
+        *,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        time: int | None = None,
+    ) -> Entry:
+        """Stage an object. Its bytes are kept before its name is."""
+        self._require_place(repository, branch, path)
+        digest, size = keep_path(self.objects, data) if isinstance(data, Path) else self.objects.keep(data)
+        wanted = Entry(
+            path=path,
+            digest=digest,
+            size=size,
+            time=int(clock.time()) if time is None else time,
+            content_type=content_type,
+            metadata=dict(metadata or {}),
+        )
+        return self.stage(repository, branch, wanted)
+
+    def keep(self, stream: BinaryIO) -> tuple[str, int]:
+        """Keep bytes that :meth:`stage` will name; their digest and number."""
+        return self.objects.keep(stream)
+
+    @contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Something to write bytes to that :meth:`stage` will name; its digest is known when the block is left."""
+        with self.objects.writer() as writer:
+            yield writer
+
+    def stage(self, repository: str, branch: str, *entries: Entry) -> Entry:
+        """Stage objects whose bytes are here; the last of them."""
+        for entry in entries:
+            require_path(entry.path)
+            require_text("object", [entry.content_type, *entry.metadata, *entry.metadata.values()])
+        missing = self.objects.touch({entry.digest for entry in entries})
+        if missing:
+            raise NotFound("object", min(missing), place=str(self.objects.root))
+        with self._write() as book:
+            book.require_head(repository, branch)
+            book.stage(repository, branch, {entry.path: row_from(entry) for entry in entries})
+        return replace(entries[-1], checksum=entries[-1].digest)
+
+    def put_folder(
+        self,
+        repository: str,
+        branch: str,
+        prefix: str,
+        folder: Path,
+        *,
+        delete: bool = False,
+        commit: Signed | None = None,
+        progress: Progress | None = None,
+    ) -> Upload:
+        """Stage every file below ``folder``, and commit it all when asked."""
+        self.resolve(repository, branch)
+        return put_folder(self, repository, branch, prefix, folder, delete=delete, commit=commit, progress=progress)
 
     def delete(self, repository: str, branch: str, path: str) -> None:
         """Stage the removal of an object."""
-        self._require_branch(repository, branch)
+        self._require_place(repository, branch, path)
         self.stat(repository, branch, path)
-        with self._write() as db:
-            db.execute("insert or replace into staged values (?, ?, ?, null, null)", (repository, branch, path))
+        self.stage_removals(repository, branch, [path])
+
+    def stage_removals(self, repository: str, branch: str, paths: Iterable[str]) -> None:
+        """Stage the removal of objects, whether they are there or not."""
+        with self._write() as book:
+            head = book.require_head(repository, branch)
+            nodes, root = book.nodes(), book.commit(repository, head).tree
+            for path in paths:
+                book.unstage_path(repository, branch, path)
+                if tree.find(root, path, nodes) is not None:
+                    book.stage(repository, branch, {path: None})
+
+    def stage_rows(self, repository: str, branch: str, changes: Changes) -> None:
+        """Stage rows whose bytes are here, and removals."""
+        with self._write() as book:
+            book.require_head(repository, branch)
+            book.stage(repository, branch, changes)
+
+    def changes(self, repository: str, branch: str, prefix: str = "", *, after: str = "") -> Iterator[Difference]:
+        """What is staged on a branch, by path."""
+        while True:
+            with self._read() as book:
+                head = book.require_head(repository, branch)
+                nodes, root = book.nodes(), book.commit(repository, head).tree
+                rows = book.staged(repository, branch, after, prefix)
+                found = [Change(path=path, left=tree.find(root, path, nodes), right=row) for path, row in rows]
+            yield from (difference_from(change) for change in found if not tree.same(change.left, change.right))
+            if not rows:
+                return
+            after = rows[-1][0]
+
+    def reset(self, repository: str, branch: str, path: str = "") -> None:
+        """Drop what is staged."""
+        with self._write() as book:
+            book.require_head(repository, branch)
+            if path and not path.endswith("/"):
+                book.unstage_path(repository, branch, path)
+            else:
+                book.unstage(repository, branch, path)
+
+    # -- history --------------------------------------------------------------------------------------
 
     def commit(
         self,
@@ -201,173 +320,410 @@ class EmbeddedLake:
         metadata: Mapping[str, str] | None = None,
         time: int | None = None,
         parent: str | None = None,
+        allow_empty: bool = False,
     ) -> Commit:
         """Commit what is staged on a branch."""
-        self._require_branch(repository, branch)
-        require_text("commit", [message, author, *(metadata or {}), *(metadata or {}).values()])
-        with self._write() as db:
-            head = self._heads(db, repository, "branches")[branch]
-            if parent not in (None, head):
-                raise BranchMoved(f"{repository}/{branch} is at {head}, not {parent}", hint="read it and try again")
-            before = self._tree(db, repository, head)
-            changes = self._staged(db, repository, branch)
-            after, written = apply(before, changes, lambda digest: self._entries(db, digest))
-            if after == before:
-                raise NothingToCommit(
-                    f"nothing is staged on {repository}/{branch}", hint="put or delete an object first"
-                )
-            db.executemany("insert or ignore into blobs values (?, ?)", [(new.digest, new.data) for new in written])
-            wanted = Commit(
-                id="",
-                parents=(head,),
-                message=message,
-                author=author,
-                time=int(clock.time()) if time is None else time,
-                metadata=dict(metadata or {}),
-            )
-            made = self._insert_commit(db, repository, wanted, after)
-            db.execute("update branches set head = ? where repository = ? and name = ?", (made.id, repository, branch))
-            db.execute("delete from staged where repository = ? and branch = ?", (repository, branch))
+        signed = Signed(message=message, author=author, metadata=metadata or {}, time=time)
+        return self.commit_changes(repository, branch, signed, {}, parent=parent, allow_empty=allow_empty)
+
+    def commit_changes(
+        self,
+        repository: str,
+        branch: str,
+        signed: Signed,
+        more: Changes,
+        *,
+        parent: str | None = None,
+        allow_empty: bool = False,
+    ) -> Commit:
+        """Commit what is staged on a branch and ``more``, which is not staged."""
+        require_signed(signed)
+        for _ in range(TRIES):
+            seen = self._ask_before_commit(repository, branch, signed)
+            with self._write() as book:
+                head = book.require_head(repository, branch)
+                if parent not in (None, head):
+                    raise BranchMoved(f"{repository}/{branch} is at {head}, not {parent}", hint="read it and try again")
+                staged = dict(book.all_staged(repository, branch))
+                if seen is not None and seen != (head, staged):
+                    continue  # the hooks saw something else
+                made = self._commit(book, repository, branch, head, {**staged, **more}, signed, allow_empty=allow_empty)
+            self._tell(repository, "post-commit", branch, made)
+            return made
+        raise BranchMoved(f"{repository}/{branch} does not stay as its hooks saw it", hint="try again")
+
+    def _commit(
+        self,
+        book: Book,
+        repository: str,
+        branch: str,
+        head: str,
+        changes: Changes,
+        signed: Signed,
+        *,
+        allow_empty: bool,
+    ) -> Commit:
+        before = book.commit(repository, head).tree
+        nodes = book.nodes()
+        after = tree.apply(before, changes, nodes)
+        if after == before and not allow_empty:
+            fact = f"nothing is staged on {repository}/{branch}"
+            if changes:
+                fact = f"what is staged on {repository}/{branch} is what is there already"
+            raise NothingToCommit(fact, hint="put or delete an object first")
+        self.objects.packs.sync()
+        book.add_nodes(nodes)
+        book.unstage(repository, branch)
+        return self._move(book, repository, branch, signed, (head,), after)
+
+    def diff(
+        self, repository: str, left: str, right: str, prefix: str = "", *, after: str = "", two_dot: bool = False
+    ) -> Iterator[Difference]:
+        """What ``right`` changed, by path."""
+        with self._read() as book:
+            sides = [book.commit(repository, book.resolve(repository, ref)) for ref in (left, right)]
+        base = sides[0] if two_dot else self._base(repository, sides[0], sides[1])
+        nodes = self._nodes()
+        start = max(prefix, after + "\0" if after else "")
+        found: Iterator[ThreeWay | Change] = (
+            tree.diff(sides[0].tree, sides[1].tree, nodes, start)
+            if two_dot
+            else three_way(base.tree, sides[0].tree, sides[1].tree, nodes, start)
+        )
+        for item in found:
+            if item.path.startswith(prefix):
+                yield difference_from(item)
+            elif item.path > prefix:
+                return
+
+    def merge(
+        self, repository: str, source: str, destination: str, signed: Signed, *, strategy: Strategy = ""
+    ) -> Commit:
+        """Bring what ``source`` changed since the sides parted to the branch ``destination``."""
+        require_signed(signed)
+        if strategy not in ("", "dest-wins", "source-wins"):
+            raise UsageError(f'"{strategy}" is not a merge strategy', hint='write "source-wins" or "dest-wins"')
+        merged = self.resolve(repository, source)
+        signed = signed if signed.message else replace(signed, message=f"Merge '{source}' into '{destination}'")
+        if self.hooks is not None:
+            with self._read() as book:
+                self._merged(book, repository, merged, source, destination, strategy)
+            self._ask(repository, "pre-merge", destination, merged, signed)
+        with self._write() as book:
+            head, changes = self._merged(book, repository, merged, source, destination, strategy)
+            nodes = book.nodes()
+            after = tree.apply(book.commit(repository, head).tree, changes, nodes)
+            book.add_nodes(nodes)
+            made = self._move(book, repository, destination, signed, (head, merged), after)
+        self._tell(repository, "post-merge", destination, made)
         return made
+
+    def _merged(
+        self, book: Book, repository: str, merged: str, source: str, destination: str, strategy: Strategy
+    ) -> tuple[str, Changes]:
+        head = book.require_head(repository, destination)
+        ours, theirs = book.commit(repository, head), book.commit(repository, merged)
+        base = self._base(repository, ours, theirs, book)
+        if base.tree == theirs.tree:
+            hint = "it may have been merged before; `engine lake diff` shows what differs"
+            raise NothingToCommit(f"{source} has nothing that is new to {destination}", hint=hint)
+        if book.is_dirty(repository, destination):
+            raise DirtyBranch(repository, destination)
+        found = three_way(base.tree, ours.tree, theirs.tree, book.nodes())
+        wins = {"theirs_win": strategy == "source-wins", "ours_win": strategy == "dest-wins"}
+        changes, conflicts = decided(found, **wins)
+        if conflicts:
+            raise MergeConflict(source, destination, conflicts)
+        return head, changes
+
+    def revert(self, repository: str, branch: str, ref: str, signed: Signed, *, parent: int = 0) -> Commit:
+        """Undo on a branch what a commit did."""
+        require_signed(signed)
+        with self._write() as book:
+            undone = book.commit(repository, book.resolve(repository, ref))
+            before = self._parent_tree(book, repository, undone, parent)
+            signed = signed if signed.message else replace(signed, message=f"Revert {undone.commit.id}")
+            return self._redo(book, repository, branch, ref, signed, undone.tree, before)
+
+    def cherry_pick(self, repository: str, branch: str, ref: str, signed: Signed, *, parent: int = 0) -> Commit:
+        """Do on a branch what a commit did."""
+        require_signed(signed)
+        with self._write() as book:
+            picked = book.commit(repository, book.resolve(repository, ref))
+            before = self._parent_tree(book, repository, picked, parent)
+            origin = {**picked.commit.metadata, "cherry-pick-origin": ref, "cherry-pick-commit": picked.commit.id}
+            signed = replace(
+                signed, message=signed.message or picked.commit.message, metadata={**origin, **signed.metadata}
+            )
+            return self._redo(book, repository, branch, ref, signed, before, picked.tree)
+
+    def _redo(
+        self, book: Book, repository: str, branch: str, ref: str, signed: Signed, before: str, after: str
+    ) -> Commit:
+        """Commit on a branch what leads from one tree to another."""
+        head = book.require_head(repository, branch)
+        if book.is_dirty(repository, branch):
+            raise DirtyBranch(repository, branch)
+        nodes, ours = book.nodes(), book.commit(repository, head).tree
+        changes, conflicts = decided(three_way(before, ours, after, nodes), theirs_win=False, ours_win=False)
+        if conflicts:
+            raise MergeConflict(ref, branch, conflicts)
+        root = tree.apply(ours, changes, nodes)
+        if root == ours:
+            raise NothingToCommit(
+                f"{ref} leaves nothing to do on {branch}", hint="`engine lake diff` shows what is there"
+            )
+        book.add_nodes(nodes)
+        return self._move(book, repository, branch, signed, (head,), root)
+
+    def _parent_tree(self, book: Book, repository: str, stored: Stored, number: int) -> str:
+        parents = stored.commit.parents
+        if not number and len(parents) > 1:
+            hint = "say against which with --parent 1 (the branch merged into) or 2 (the one merged)"
+            raise UsageError(f"{stored.commit.id} is a merge of {len(parents)} commits", hint=hint)
+        if number < 0 or number > max(len(parents), 1):
+            raise UsageError(f"{stored.commit.id} has no parent number {number}", hint=f"it has {len(parents)}")
+        if not parents:
+            nodes = book.nodes()
+            root = tree.empty(nodes)
+            book.add_nodes(nodes)
+            return root
+        return book.commit(repository, parents[max(number, 1) - 1]).tree
+
+    def _move(
+        self, book: Book, repository: str, branch: str, signed: Signed, parents: tuple[str, ...], root: str
+    ) -> Commit:
+        wanted = Commit(
+            id="",
+            parents=parents,
+            message=signed.message,
+            author=signed.author,
+            time=int(clock.time()) if signed.time is None else signed.time,
+            metadata=dict(signed.metadata),
+        )
+        made = book.add_commit(repository, wanted, root)
+        book.set_ref(repository, "branch", branch, made.id)
+        return made
+
+    def hard_reset(self, repository: str, branch: str, ref: str) -> str:
+        """Move a branch, with nothing staged on it, to another commit."""
+        with self._write() as book:
+            book.require_head(repository, branch)
+            if book.is_dirty(repository, branch):
+                raise DirtyBranch(repository, branch)
+            head = book.resolve(repository, ref)
+            book.set_ref(repository, "branch", branch, head)
+        return head
+
+    # -- upkeep ---------------------------------------------------------------------------------------
+
+    def gc(self, pins: Iterable[str] = (), *, older_than: float = 3600.0) -> Swept:
+        """Remove the commits and objects that nothing leads to."""
+        if not self.path.is_file():
+            return Swept(commits=0, objects=0, size=0)
+        with self._write() as book:
+            return upkeep.sweep(book, self.objects, set(pins), int(clock.time() - older_than) + 1)
+
+    def fsck(self, progress: Progress | None = None) -> Iterator[Damage]:
+        """Hash everything that the lake holds and give what is not as it was stored."""
+        if self.path.is_file():
+            yield from upkeep.check(self._connections.connection(), self.path, self.objects, progress)
+
+    # -- hooks ----------------------------------------------------------------------------------------
+
+    def _ask_before_commit(
+        self, repository: str, branch: str, signed: Signed
+    ) -> tuple[str, dict[str, Row | None]] | None:
+        """Run the hooks; what they could see, or ``None`` where there are none."""
+        if self.hooks is None:
+            return None
+        with self._read() as book:
+            seen = book.require_head(repository, branch), dict(book.all_staged(repository, branch))
+        self._ask(repository, "pre-commit", branch, branch, signed)
+        return seen
+
+    def _ask(self, repository: str, kind: EventKind, branch: str, source: str, signed: Signed) -> None:
+        if self.hooks is not None:
+            event = Event(
+                kind=kind,
+                repository=repository,
+                branch=branch,
+                source=source,
+                author=signed.author,
+                message=signed.message,
+                metadata=signed.metadata,
+            )
+            self.hooks.before(self, event)
+
+    def _tell(self, repository: str, kind: EventKind, branch: str, made: Commit) -> None:
+        if self.hooks is not None:
+            event = Event(
+                kind=kind,
+                repository=repository,
+                branch=branch,
+                source=made.id,
+                commit=made.id,
+                author=made.author,
+                message=made.message,
+                metadata=made.metadata,
+            )
+            self.hooks.after(self, event)
 
     # -- below ----------------------------------------------------------------------------------------
 
-    def _insert_commit(
-        self, db: sqlite3.Connection, repository: str, wanted: Commit, tree: builtins.list[Range]
-    ) -> Commit:
-        packed = pack_tree(tree)
-        body = {
-            "author": wanted.author,
-            "message": wanted.message,
-            "metadata": dict(wanted.metadata),
-            "parents": builtins.list(wanted.parents),
-            "time": wanted.time,
-            "tree": packed.digest,
-        }
-        made = commit_from(digest_of(body), body)
-        db.execute("insert or ignore into blobs values (?, ?)", (packed.digest, packed.data))
-        row = (repository, made.id, packed.digest, canonical_json(body).decode())
-        db.execute("insert or ignore into commits values (?, ?, ?, ?)", row)
-        return made
-
-    def _create_ref(self, repository: str, table: str, name: str, source: str) -> str:
-        with self._write() as db:
-            head = self._resolve(db, repository, source)
-            if name in self._heads(db, repository, table):
-                what = "branch" if table == "branches" else "tag"
-                raise RefTaken(f'the {what} "{name}" is there already', hint="choose another name")
-            db.execute(f"insert into {table} values (?, ?, ?)", (repository, name, head))  # noqa: S608
+    def _create_ref(self, repository: str, kind: Kind, name: str, source: str) -> str:
+        with self._write() as book:
+            head = book.resolve(repository, source)
+            if book.head(repository, kind, name):
+                raise RefTaken(f'the {kind} "{name}" is there already', hint="choose another name")
+            book.set_ref(repository, kind, name, head)
         return head
 
-    def _heads(self, db: sqlite3.Connection, repository: str, table: str) -> dict[str, str]:
-        self._require_repository(db, repository)
-        rows = db.execute(f"select name, head from {table} where repository = ? order by name", (repository,))  # noqa: S608
-        return {row["name"]: row["head"] for row in rows}
+    def _require_place(self, repository: str, branch: str, path: str) -> None:
+        require_path(path)
+        with self._read() as book:
+            book.require_head(repository, branch)
 
-    def _require_repository(self, db: sqlite3.Connection, repository: str) -> None:
-        known = [row["name"] for row in db.execute("select name from repositories")]
-        if repository not in known:
-            hint = "" if known and repository != SAMPLE else "`engine quickstart` creates the sample"
-            raise RepositoryNotFound("repository", repository, known, hint=hint)
+    def _row(self, book: Book, repository: str, ref: str, path: str) -> Row | None:
+        commit = book.resolve(repository, ref)
+        branch = book.shows_staged(repository, ref)
+        staged = book.staged_row(repository, branch, path) if branch else None
+        return staged[0] if staged else tree.find(book.commit(repository, commit).tree, path, book.nodes())
 
-    def _require_branch(self, repository: str, branch: str) -> None:
-        known = self.branches(repository)
-        if branch not in known:
-            raise RefNotFound(f"branch in {repository}:", branch, known)
+    def rows_below(self, repository: str, ref: str, prefix: str, after: str = "") -> Iterator[Row]:
+        """The rows of a ref behind ``after``. Each stretch is read as the branch is at that moment."""
+        while True:
+            with self._read() as book:
+                root = book.commit(repository, book.resolve(repository, ref)).tree
+                branch = book.shows_staged(repository, ref)
+                staged = dict(book.staged(repository, branch, after, prefix)) if branch else {}
+            end = max(staged, default="")
+            start = max(prefix, after + "\0" if after else "")
+            committed = tree.walk(root, self._nodes(), start)
+            for row in overlaid(committed, staged, end) if end else committed:
+                if not row[tree.PATH].startswith(prefix):
+                    return
+                yield row
+            if not end:
+                return
+            after = end
 
-    def _resolve(self, db: sqlite3.Connection, repository: str, ref: str) -> str:
-        found = REF.fullmatch(ref)
-        if found is None:
-            raise UsageError(f'"{ref}" is not a ref', hint="write a branch, tag or commit, and ~N, ^N or @ after it")
-        current = self._base(db, repository, found[1])
-        for step in STEP.finditer(found[2]):
-            if step[1]:
-                current = self._ancestor(db, repository, ref, current, step[1], int(step[2] or 1))
-        return current
+    def _base(self, repository: str, left: Stored, right: Stored, book: Book | None = None) -> Stored:
+        load = (lambda id: book.commit(repository, id)) if book else (lambda id: self._stored(repository, id))
+        base = merge_base(left.commit.id, right.commit.id, load)
+        if base is None:
+            raise UsageError(f"{left.commit.id} and {right.commit.id} have no history in common")
+        return base
 
-    def _base(self, db: sqlite3.Connection, repository: str, name: str) -> str:
-        branches = self._heads(db, repository, "branches")
-        tags = self._heads(db, repository, "tags")
-        if FULL_ID.fullmatch(name) and self._has_commit(db, repository, name):
-            return name
-        if name in branches or name in tags:
-            return branches.get(name) or tags[name]
-        if SHORT_ID.fullmatch(name):
-            rows = db.execute("select id from commits where repository = ? and id glob ?", (repository, f"{name}*"))
-            ids = [str(row["id"]) for row in rows]
-            if len(ids) > 1:
-                raise UsageError(f'"{name}" begins {len(ids)} commits of {repository}', hint="write more of it")
-            if ids:
-                return ids[0]
-        raise RefNotFound(f"branch, tag or commit in {repository}:", name, [*branches, *tags])
+    def _stored(self, repository: str, id: str) -> Stored:
+        with self._read() as book:
+            return book.commit(repository, id)
 
-    def _ancestor(self, db: sqlite3.Connection, repository: str, ref: str, start: str, kind: str, count: int) -> str:
-        current = start
-        for _ in range(count if kind == "~" else min(count, 1)):
-            parents = self._commit(db, repository, current).parents
-            index = count - 1 if kind == "^" else 0
-            if index >= len(parents):
-                raise RefNotFound(f"commit in {repository}:", ref, hint="the history does not go back that far")
-            current = parents[index]
-        return current
-
-    def _has_commit(self, db: sqlite3.Connection, repository: str, id: str) -> bool:
-        row = db.execute("select 1 from commits where repository = ? and id = ?", (repository, id)).fetchone()
-        return row is not None
-
-    def _commit(self, db: sqlite3.Connection, repository: str, id: str) -> Commit:
-        return commit_from(id, self._body(db, repository, id))
-
-    def _tree(self, db: sqlite3.Connection, repository: str, commit: str) -> builtins.list[Range]:
-        return unpack_tree(self._blob(db, str(self._body(db, repository, commit)["tree"])))
-
-    def _body(self, db: sqlite3.Connection, repository: str, id: str) -> dict[str, object]:
-        query = "select cast(body as blob) as data from commits where repository = ? and id = ?"
-        body: dict[str, object] = json.loads(
-            self._checked("commit", id, db.execute(query, (repository, id)).fetchone())
-        )
-        return body
-
-    def _entries(self, db: sqlite3.Connection, digest: str) -> builtins.list[Entry]:
-        return unpack_range(self._blob(db, digest))
-
-    def _blob(self, db: sqlite3.Connection, digest: str) -> bytes:
-        query = "select cast(data as blob) as data from blobs where digest = ?"
-        return self._checked("range", digest, db.execute(query, (digest,)).fetchone())
-
-    def _checked(self, what: str, digest: str, row: sqlite3.Row | None) -> bytes:
-        data: bytes | None = row["data"] if row else None
-        found = "nothing" if data is None else sha256(data)
-        if data is None or found != digest:
-            raise DigestMismatch(f"a {what} in the lake", digest, found, place=str(self.path))
-        return data
-
-    def _committed(self, db: sqlite3.Connection, repository: str, commit: str, path: str) -> Entry | None:
-        for item in self._tree(db, repository, commit):
-            if item.first <= path <= item.last:
-                return next((entry for entry in self._entries(db, item.digest) if entry.path == path), None)
-        return None
-
-    def _staged(self, db: sqlite3.Connection, repository: str, ref: str) -> dict[str, Entry | None]:
-        """The staged changes that reading ``ref`` shows: those of a plain branch."""
-        rows = db.execute(
-            "select path, digest, size from staged where repository = ? and branch = ?", (repository, ref)
-        )
-        return {
-            row["path"]: Entry(path=row["path"], digest=row["digest"], size=row["size"]) if row["digest"] else None
-            for row in rows
-        }
+    def _nodes(self) -> tree.Nodes:
+        return Book(self._connections.connection() if self.path.is_file() else empty(), self.path).nodes()
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with reading(self.path) if self.path.is_file() else closing(empty()) as db:
-            db.execute("begin")
-            yield db
-
-    def _write(self) -> AbstractContextManager[sqlite3.Connection]:
+    def _read(self) -> Iterator[Book]:
+        """The tables as they are at one moment."""
         if not self.path.is_file():
-            make(self.path)
-        return transaction(self.path, SCHEMA)
+            with closing(empty()) as db:
+                yield Book(db, self.path)
+            return
+        try:
+            db = self._connections.connection()
+            require_version(db, self.path)
+            db.execute("begin")
+            try:
+                yield Book(db, self.path)
+            finally:
+                db.rollback()
+        except sqlite3.DatabaseError as error:
+            self._connections.drop()
+            raise translate(error, self.path) from error
+
+    @contextmanager
+    def _write(self) -> Iterator[Book]:
+        """The tables, to change: all of it or nothing."""
+        with self._connections.transaction() as db:
+            require_version(db, self.path)
+            yield Book(db, self.path)
+
+
+def overlaid(committed: Iterator[Row], staged: Changes, end: str) -> Iterator[Row]:
+    """Committed rows with staged ones in their places, up to and including the path ``end``."""
+    waiting = sorted(staged.items())
+    index = 0
+    for row in committed:
+        path = row[tree.PATH]
+        if path > end:
+            break
+        while index < len(waiting) and waiting[index][0] < path:
+            if waiting[index][1] is not None:
+                yield waiting[index][1]  # type: ignore[misc]
+            index += 1
+        if index == len(waiting) or waiting[index][0] != path:
+            yield row
+    yield from (new for _, new in waiting[index:] if new is not None)
+
+
+def entry_from(row: Row) -> Entry:
+    """A row as the protocol's entry."""
+    more = row[tree.MORE] if len(row) > tree.MORE else {}
+    return Entry(
+        path=row[tree.PATH],
+        digest=row[tree.DIGEST],
+        size=row[tree.SIZE],
+        time=row[tree.TIME],
+        checksum=row[tree.DIGEST],
+        content_type=more.get("type", ""),
+        metadata=more.get("metadata", {}),
+    )
+
+
+def row_from(entry: Entry) -> Row:
+    """An entry as it is stored."""
+    more: dict[str, object] = {"type": entry.content_type} if entry.content_type else {}
+    if entry.metadata:
+        more["metadata"] = dict(entry.metadata)
+    row: Row = [entry.path, entry.digest, entry.size, entry.time]
+    return [*row, more] if more else row
+
+
+def difference_from(change: Change | ThreeWay) -> Difference:
+    """A change as the protocol's difference."""
+    if isinstance(change, ThreeWay):
+        before, after = change.base, change.theirs
+        if change.conflict:
+            return Difference(path=change.path, change="conflict", size=(after or before or [0] * 3)[tree.SIZE])
+    else:
+        before, after = change.left, change.right
+    if before is None or after is None:
+        row = after or before
+        assert row is not None
+        return Difference(path=change.path, change="added" if before is None else "removed", size=row[tree.SIZE])
+    return Difference(path=change.path, change="changed", size=after[tree.SIZE])
+
+
+def require_signed(signed: Signed) -> None:
+    """Refuse what cannot be stored as text."""
+    require_text("commit", [signed.message, signed.author, *signed.metadata, *signed.metadata.values()])
+
+
+def keep_path(objects: ObjectStore, path: Path) -> tuple[str, int]:
+    """Keep a copy of a file; its digest and size.
+
+    Raises:
+        NotFound, UsageError: when it is not there or cannot be read.
+    """
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise NotFound("file", str(path), hint="name a file that is there") from error
+    except OSError as error:
+        hint = "name a file that you may read"
+        raise UsageError(f"cannot be read: {error.strerror}", place=str(path), hint=hint) from error
+    return objects.keep_file(path)
 
 
 def empty() -> sqlite3.Connection:
@@ -376,102 +732,3 @@ def empty() -> sqlite3.Connection:
     db.row_factory = sqlite3.Row
     db.executescript(SCHEMA)
     return db
-
-
-def make(path: Path) -> None:
-    """Make the file of an empty lake: nobody ever sees it half made.
-
-    SQLite's switch to a write-ahead log does not wait for others as all else does, so only one process may do it.
-    """
-    making = path.with_name(f".{path.name}.making")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(path.parent):
-            if path.is_file():
-                return
-            for left in path.parent.glob(f"{making.name}*"):  # by a process that was killed here
-                left.unlink()
-            with transaction(making, SCHEMA):
-                pass
-            os.rename(making, path)
-            sync_folder(path.parent)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in here with ``folder``; the system lets go when this one dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def commit_from(id: str, body: Mapping[str, object]) -> Commit:
-    """A commit as it is stored."""
-    parents, metadata = body["parents"], body["metadata"]
-    assert isinstance(parents, list)
-    assert isinstance(metadata, dict)
-    return Commit(
-        id=id,
-        parents=tuple(parents),
-        message=str(body["message"]),
-        author=str(body["author"]),
-        time=int(str(body["time"])),
-        metadata=metadata,
-    )
-
-
-def require_branch_name(name: str) -> None:
-    """Refuse what is no branch or tag name.
-
-    Raises:
-        UsageError: saying what one is.
-    """
-    if not BRANCH.fullmatch(name):
-        raise UsageError(f'"{name}" is not a branch or tag name', hint="letters, digits, _ and -, no - first")
-    if FULL_ID.fullmatch(name):
-        raise UsageError(f'"{name}" is a commit\'s name, not a branch or tag name', hint="choose a shorter one")
-
-
-def require_path(path: str) -> None:
-    """Refuse what is no object path.
-
-    Raises:
-        UsageError: saying why.
-    """
-    if not path:
-        raise UsageError("an object needs a path", hint="write lakefs://REPOSITORY/BRANCH/PATH")
-    require_text("path", [path])
-    if len(path.encode()) > MAX_PATH:
-        raise UsageError(f"the path is longer than {MAX_PATH} bytes", place=path[:60] + "...", hint="shorten it")
-
-
-def require_text(what: str, texts: Iterable[str]) -> None:
-    """Refuse what UTF-8 cannot hold: half of a surrogate pair, as in a file name that is not UTF-8.
-
-    Raises:
-        UsageError: naming it.
-    """
-    for text in texts:
-        if text.encode(errors="replace").decode() != text:
-            raise UsageError(f"{text!a} in a {what} is not Unicode text", hint="write it in UTF-8")
-
-
-def keep_file(objects: ObjectStore, path: Path) -> str:
-    """Keep a copy of a file; its digest.
-
-    Raises:
-        NotFound, UsageError: when it is not there or cannot be read.
-    """
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound("file", str(path), hint="name a file that is there") from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot be read: {error.strerror}", place=str(path), hint="name a file that you may read"
-        ) from error
-    with stream:
-        return objects.put_stream(stream)
