@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -59,6 +60,7 @@ def artifacts(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {s["name"]: {k: v for k, v in s["outputs"].items() if k != "native"} for s in document["steps"]}
 
 
+PAGE = os.sysconf("SC_PAGESIZE")
 MOMENTS: list[tuple[str, int]] = [
     ("cache/.installed", 1),
     ("cache/steps", 3),
@@ -119,14 +121,21 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_on
     assert number > 100
 
 
-@pytest.mark.parametrize("size", ["140k", "300k", "420k"])
-def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
-    tmp_path: Path, size: str
-) -> None:
-    project = make_project(tmp_path / "project")
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as home:
+@contextmanager
+def small_disk(project: Project, folder: Path, room: int) -> Iterator[Path]:
+    """A copy of a project's home on a disk with ``room`` bytes left."""
+    used = sum(-(-path.stat().st_size // PAGE) * PAGE for path in project.home.rglob("*") if path.is_file())
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={used + room}", "tmpfs") as home:
         subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
-        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        yield home
+
+
+@pytest.mark.parametrize("room", [20_000, 80_000, 160_000])
+def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
+    whole: tuple[Project, dict[str, Any]], tmp_path: Path, room: int
+) -> None:
+    with small_disk(whole[0], tmp_path / "disk", room) as home:
+        done = engine(whole[0].root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
         assert done.code == 3, done.err
         assert "Traceback" not in done.err
         assert "no space left on the device" in json.dumps(done.json)
@@ -134,13 +143,11 @@ def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half
         assert left_behind(home) == []
 
 
-def test_a_disk_with_room_again_lets_the_run_go_on(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project")
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=300k", "tmpfs") as home:
-        subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
-        assert engine(project.root, "run", "spec.yaml", "--inline", ENGINE_HOME=str(home)).code == 3
+def test_a_disk_with_room_again_lets_the_run_go_on(whole: tuple[Project, dict[str, Any]], tmp_path: Path) -> None:
+    with small_disk(whole[0], tmp_path / "disk", 80_000) as home:
+        assert engine(whole[0].root, "run", "spec.yaml", "--inline", ENGINE_HOME=str(home)).code == 3
         subprocess.run(["mount", "-o", "remount,size=4m", str(home)], check=True)
-        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        done = engine(whole[0].root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
         assert (done.code, done.json["status"]) == (0, "passed")
 
 
