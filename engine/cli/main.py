@@ -55,7 +55,7 @@ def print_version(wanted: bool) -> None:
 
 
 def options(
-    version: bool = typer.Option(  # noqa: ARG001  (its callback does it)
+    version: bool = typer.Option(
         False, "--version", help="Print the version and leave.", is_eager=True, callback=print_version
     ),
 ) -> None:
