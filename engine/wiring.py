@@ -6,9 +6,10 @@ What it wires is imported when it is asked for: a command of the lake needs neit
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
 from engine.lake.protocol import Lake
@@ -18,6 +19,7 @@ from engine.store.objects import ObjectStore
 if TYPE_CHECKING:
     from engine.execute.cache import StepCache
     from engine.execute.protocol import Executor
+    from engine.lake.hooks import Actions
     from engine.pipeline import Desk
     from engine.record.store import RecordStore
     from engine.registry.registry import Registry
@@ -84,7 +86,23 @@ def open_home(root: Path) -> Home:
     if path.exists() and not path.is_dir():
         raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
-    return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store))
+    return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)))
+
+
+def hooks_of(path: Path, root: Path, *, background: bool = False) -> Actions:
+    """What runs the hooks of the lake in the home ``path``; the one that validates data needs no server.
+
+    Args:
+        background: do not wait for ``post-`` hooks.
+    """
+    from engine.lake.hooks import VALIDATE, Actions
+
+    def validate(body: Mapping[str, Any], query: Mapping[str, str]) -> tuple[int, str]:
+        from engine.data_check import Grounds, answer
+
+        return answer(body, query, Grounds(lake=open_home(root).lake, root=root, home=path))
+
+    return Actions(path / "actions", {VALIDATE: validate}, background=background)
 
 
 def home_here() -> Home:

@@ -21,6 +21,7 @@ class Event:
             staged; for a merge the commit that is merged; after both the new commit.
         commit: the new commit's id; empty before.
         author, message, metadata: of the new commit.
+        merge_source: what the user asked to merge: a branch, a tag or another ref.
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Event:
     author: str = ""
     message: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    merge_source: str = ""
 
 
 class Hooks(Protocol):

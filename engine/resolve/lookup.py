@@ -79,16 +79,19 @@ def place_of(question: CodeQuestion) -> KeyPath:
     return sections.get(question.kind, ("monitor",) if question.kind == "detector" else ())
 
 
-def pin_data(question: DataQuestion, lake: Lake) -> DataPin:
+def pin_data(question: DataQuestion, lake: Lake, at: str = "") -> DataPin:
     """A source's commit and files.
+
+    Args:
+        at: read them here instead, be it with what is staged on a branch.
 
     Raises:
         NotFound: for an unknown repository, ref or path.
         UsageError: for a folder of mixed or unknown formats.
     """
     uri = parse(question.uri)
-    commit = lake.resolve(uri.repository, uri.ref)
-    found = list_files(uri, commit, lake)
+    commit = lake.resolve(uri.repository, at or uri.ref)
+    found = list_files(uri, at or commit, lake)
     formats = {question.format or format_of(uri.path if is_file(uri) else file.path) for file in found}
     if len(formats) != 1 or None in formats:
         names = ", ".join(sorted(str(name or "unknown") for name in formats))
