@@ -1,4 +1,7 @@
-"""The one place that chooses concrete adapters: which lake, which store, which executor."""
+"""The one place that chooses concrete adapters: which lake, which store, which executor.
+
+What it wires is imported when it is asked for: a command of the lake needs neither specs nor plans.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
-from engine.execute.cache import StepCache, settled
-from engine.execute.protocol import Executor
 from engine.lake.protocol import Lake
-from engine.pipeline import Desk
-from engine.record.store import RecordStore
-from engine.registry.registry import Registry
-from engine.resolve.closure import SourceIndex
-from engine.resolve.lookup import World
-from engine.spec.load import LoadedSpec, project_root
-from engine.spec.surroundings import source_roots
+from engine.spec.project import project_root
 from engine.store.objects import ObjectStore
 
 if TYPE_CHECKING:
+    from engine.execute.cache import StepCache
+    from engine.execute.protocol import Executor
     from engine.lake.hooks import Actions
+    from engine.pipeline import Desk
+    from engine.record.store import RecordStore
+    from engine.registry.registry import Registry
+    from engine.resolve.closure import SourceIndex
+    from engine.spec.load import LoadedSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,14 +35,41 @@ class Home:
     root: Path
     store: ObjectStore
     lake: Lake
-    registry: Registry
-    records: RecordStore
-    cache: StepCache
+
+    @property
+    def registry(self) -> Registry:
+        """The models."""
+        from engine.registry.registry import Registry
+
+        return Registry(self.path / "registry.db")
+
+    @property
+    def records(self) -> RecordStore:
+        """The runs."""
+        from engine.record.store import RecordStore
+
+        return RecordStore(self.path)
+
+    @property
+    def cache(self) -> StepCache:
+        """What steps gave before."""
+        from engine.execute.cache import StepCache
+
+        return StepCache(self.path, self.store)
 
     @property
     def index(self) -> SourceIndex:
         """What the project's source files import."""
+        from engine.resolve.closure import SourceIndex
+        from engine.spec.surroundings import source_roots
+
         return SourceIndex(source_roots(self.root), self.path / "cache" / "imports.json")
+
+    def pins(self) -> set[str]:
+        """Digests and commit ids that the lake must keep, whatever its branches and tags say."""
+        from engine.record.pins import pins
+
+        return pins(self.path, self.registry)
 
 
 def home_path(root: Path) -> Path:
@@ -57,15 +86,7 @@ def open_home(root: Path) -> Home:
     if path.exists() and not path.is_dir():
         raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
-    return Home(
-        path=path,
-        root=root,
-        store=store,
-        lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)),
-        registry=Registry(path / "registry.db"),
-        records=RecordStore(path),
-        cache=StepCache(path, store),
-    )
+    return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)))
 
 
 def hooks_of(path: Path, root: Path, *, background: bool = False) -> Actions:
@@ -102,6 +123,10 @@ def executor(inline: bool, address: str | None) -> Executor:
 
 def desk_for(loaded: LoadedSpec, address: str | None = None) -> Desk:
     """What a run of ``loaded`` works with."""
+    from engine.execute.cache import settled
+    from engine.pipeline import Desk
+    from engine.resolve.lookup import World
+
     home = open_home(loaded.root)
     world = World(
         lake=home.lake,
@@ -110,11 +135,12 @@ def desk_for(loaded: LoadedSpec, address: str | None = None) -> Desk:
         index=home.index,
         cache=home.path / "cache",
     )
+    cache = home.cache
     return Desk(
         world=world,
         store=home.store,
         records=home.records,
-        registry=home.registry,
+        registry=world.registry,
         executor=lambda inline: executor(inline, address),
-        settled=lambda plan: settled(plan, home.cache),
+        settled=lambda plan: settled(plan, cache),
     )

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "Carry out a spec and record it."),
     "watch": ("watch", "Run specs whenever a commit reaches a branch that they read."),
     "runs": ("runs", "The record of runs."),
+    "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
@@ -45,15 +46,21 @@ def application(chosen: str | None) -> typer.Typer:
     return app
 
 
-def options(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    """One YAML spec from versioned data to a judged, served and watched model."""
-    if version:
+def print_version(wanted: bool) -> None:
+    """What ``--version`` does, before a command is asked for."""
+    if wanted:
         from engine import __version__
 
         view.line(f"engine {__version__}")
         raise typer.Exit
+
+
+def options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", is_eager=True, callback=print_version
+    ),
+) -> None:
+    """One YAML spec from versioned data to a judged, served and watched model."""
 
 
 def nothing() -> None:
@@ -96,6 +103,9 @@ def interrupted(given: Sequence[str]) -> int:
 def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
     """A command line that does not parse."""
     message = getattr(error, "format_message", lambda: str(error))()
+    if type(error).__name__ == "NoArgsIsHelpError" and "--json" not in given:
+        view.note(message)
+        return USAGE
     context = getattr(error, "ctx", None)
     command = getattr(context, "command_path", "engine")
     return complain_code("usage", message, given, USAGE, hint=f"see `{command} --help`")

@@ -40,3 +40,29 @@ def parse(text: str) -> LakeUri:
     if not ref:
         raise UsageError(f'"{text}" names no branch, tag or commit', hint=HINT)
     return LakeUri(repository=repository, ref=ref, path=path)
+
+
+def parse_ref(text: str) -> LakeUri:
+    """Read a lake URI that names a branch, tag or commit and no path: ``lakefs://repo/main``.
+
+    Raises:
+        UsageError: saying which part is wrong.
+    """
+    uri = parse(text)
+    if uri.path:
+        hint = f"write {SCHEME}{uri.repository}/{uri.ref}"
+        raise UsageError(f'"{text}" has a path where only a branch, tag or commit can be named', hint=hint)
+    return uri
+
+
+def parse_repository(text: str) -> str:
+    """The repository that ``lakefs://repo``, or its bare name, names.
+
+    Raises:
+        UsageError: when it is neither.
+    """
+    name = text.removeprefix(SCHEME).removesuffix("/")
+    if not REPOSITORY.fullmatch(name):
+        hint = "3 to 63 small letters, digits and hyphens, a letter or digit first, as in lakefs://flights"
+        raise UsageError(f'"{text}" is not a repository', hint=hint)
+    return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from engine.lake.uri import LakeUri, parse
 from engine.registry.model import ModelRef
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex, closure
+from engine.resolve.git import git
 from engine.resolve.installed import survey
 from engine.resolve.model import Answers, Closure, DataFile, DataPin, GitState, ModelPin, Platform
 from engine.resolve.questions import CodeQuestion, DataQuestion, Questions
@@ -163,21 +163,6 @@ def git_state(root: Path) -> GitState:
     if commit is None:
         return GitState()
     return GitState(commit=commit, dirty=bool(git(root, "status", "--porcelain", "--untracked-files=no")))
-
-
-def git(root: Path, *arguments: str) -> str | None:
-    """What a git command prints, or ``None`` when it fails or there is no git."""
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(root), *arguments],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def schemas_in(spec_data: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from engine.spec.checks import findings_of, placed
 from engine.spec.model import SECRET, KeyPath, Spec
 from engine.spec.parse import Composed, drop_nulls, parse
 from engine.spec.positions import Layer, Positions, in_order, scan
+from engine.spec.project import project_root
 from engine.spec.surroundings import survey
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-ROOT_MARKS = ("pyproject.toml", ".engine", ".git")
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
 ALLOWED_HYDRA = ("hydra/sweeper", "hydra.sweeper", "hydra.searchpath")
@@ -102,15 +102,6 @@ def find_spec(path: str | Path, folder: Path) -> Path:
     around = given.parent if given.parent.is_dir() else folder
     known = [os.path.relpath(entry, folder) for entry in sorted([*around.glob("*.y*ml"), *folder.glob("specs/*.y*ml")])]
     raise NotFound("spec", str(path), known, hint="" if known else "copy specs/model.yaml to start from")
-
-
-def project_root(spec: Path) -> Path:
-    """The nearest ancestor that looks like a project: of the spec, else of the working folder, else the spec's."""
-    for start in (spec.parent, Path.cwd()):
-        for candidate in (start, *start.parents):
-            if any((candidate / mark).exists() for mark in ROOT_MARKS) and candidate != Path(candidate.anchor):
-                return candidate
-    return spec.parent
 
 
 # -- composing -----------------------------------------------------------------------------------------
