@@ -9,10 +9,10 @@ from urllib.parse import quote
 import typer
 
 from engine.cli import view
-from engine.errors import LakeUnavailable, UsageError, suggestion
+from engine.errors import UsageError, suggestion
 from engine.lake.actions import PATTERN
 from engine.lake.hooks import FOLDER, VALIDATE
-from engine.lake.refs import reads_head, split_ref
+from engine.lake.refs import is_fixed, reads_head, split_ref
 from engine.lake.uri import parse
 from engine.lake.webhook import target_of
 from engine.report.clean import terminal
@@ -50,29 +50,17 @@ def command(
 
 
 def branches_of(loaded: LoadedSpec) -> dict[str, tuple[str, ...]]:
-    """The repositories and branches whose newest data a spec reads, as far as its URIs tell."""
+    """The repositories and branches whose newest data a spec reads, tags and commits left out."""
+    from engine.wiring import open_home
+
+    lake = open_home(loaded.root).lake
     found: dict[str, dict[str, None]] = {}
     for source in loaded.spec.data.values():
         uri = parse(source.uri)
         name, _ = split_ref(uri.ref)
-        if reads_head(uri.ref, name) and PATTERN.fullmatch(name) and not is_fixed(uri.repository, name, loaded):
+        if reads_head(uri.ref, name) and PATTERN.fullmatch(name) and not is_fixed(lake, uri.repository, name):
             found.setdefault(uri.repository, {})[name] = None
     return {repository: tuple(names) for repository, names in found.items()}
-
-
-def is_fixed(repository: str, name: str, loaded: LoadedSpec) -> bool:
-    """Whether a name means a tag or a commit, as the lake has it now; what it does not have yet may become a branch."""
-    from engine.lake.protocol import LakeDenied, RefNotFound, RepositoryNotFound
-    from engine.wiring import open_home
-
-    lake = open_home(loaded.root).lake
-    try:
-        if name in lake.branches(repository):
-            return False
-        lake.resolve(repository, name)
-    except (RefNotFound, RepositoryNotFound, LakeUnavailable, LakeDenied):
-        return False
-    return True
 
 
 def choose(found: Mapping[str, tuple[str, ...]], asked: str, spec: str) -> str:

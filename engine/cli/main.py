@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("validate", "Check specs: every problem at once, with its place."),
     "plan": ("plan", "Show what would run, what is cached, and why."),
     "run": ("run", "Carry out a spec and record it."),
+    "watch": ("watch", "Run specs whenever a commit reaches a branch that they read."),
     "runs": ("runs", "The record of runs."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from engine.lake.protocol import Lake, RefNotFound, RepositoryNotFound
+
 PARTS = re.compile(r"([^~^@$]*)(.*)", re.DOTALL)
 
 
@@ -23,3 +25,14 @@ def reads_head(ref: str, branch: str) -> bool:
 def at_commit(ref: str, commit: str) -> str:
     """A ref to a branch as it is when the branch is at ``commit``."""
     return commit + re.sub(r"[@$]", "", split_ref(ref)[1])
+
+
+def is_fixed(lake: Lake, repository: str, name: str) -> bool:
+    """Whether a name means a tag or a commit. One that the lake does not have may become a branch."""
+    try:
+        if name in lake.branches(repository):
+            return False
+        lake.resolve(repository, name)
+    except (RefNotFound, RepositoryNotFound):
+        return False
+    return True
