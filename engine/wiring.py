@@ -81,13 +81,28 @@ def home_path(root: Path) -> Path:
 
 def open_home(root: Path) -> Home:
     """The project's state. Nothing is created before something is written."""
-    from engine.lake.embedded.lake import EmbeddedLake
-
     path = home_path(root)
     if path.exists() and not path.is_dir():
         raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
-    return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)))
+    return Home(path=path, root=root, store=store, lake=lake_of(path, root, store))
+
+
+def lake_of(path: Path, root: Path, store: ObjectStore) -> Lake:
+    """The lakeFS server that the environment names, else the embedded lake.
+
+    Raises:
+        UsageError: for a server that is half configured.
+    """
+    from engine.lake.credentials import credentials
+
+    found = credentials(os.environ, Path.home())
+    if found is None:
+        return embedded_lake(path, hooks_of(path, root))
+    from engine.lake.lakefs import Server
+    from engine.lake.remote import RemoteLake
+
+    return RemoteLake(Server(found), store, path / "cache" / "lakefs")
 
 
 def embedded_lake(path: Path, hooks: Actions | None = None) -> EmbeddedLake:
