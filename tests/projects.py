@@ -195,6 +195,12 @@ def make_project(root: Path) -> Project:
     return project
 
 
+def left_behind(home: Path) -> list[Path]:
+    """Files that are half-written by their name."""
+    below = [*home.glob("tmp/*"), *home.glob("objects/tmp/*"), *home.glob("**/.*.json.*")]
+    return [path for path in below if path.is_file() or any(path.iterdir())]
+
+
 @dataclass(frozen=True)
 class Done:
     """A command that is over."""

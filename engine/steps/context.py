@@ -89,9 +89,8 @@ class Context:
         buffer = io.BytesIO()
         pickle.Pickler(buffer, protocol=5).dump(value)
         artifact = self.put_bytes(buffer.getvalue(), "private")
-        seal = seal_path(self.home, artifact.digest)
-        if not seal.is_file():
-            write_once(seal, seal_of(self.home, buffer.getvalue()))
+        if not is_sealed(self.home, artifact.digest, buffer.getvalue()):
+            write_once(seal_path(self.home, artifact.digest), seal_of(self.home, buffer.getvalue()))
         return artifact
 
     def private(self, artifact: Artifact) -> Any:

@@ -39,7 +39,7 @@ def home_key(home: Path) -> bytes:
     made_once(path, write_key)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        hint = "remove it; native models are then fitted anew"
+        hint = "remove it, and run with --fresh: native models are then fitted and sealed anew"
         raise StepFailed("the home's key is damaged", place=str(path), hint=hint)
     return key
 

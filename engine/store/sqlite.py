@@ -2,26 +2,83 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, writing
 from engine.store.durable import made_once
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
-INHERITED: list[sqlite3.Connection] = []  # by a fork: to close one would take away the parent's locks
+MOST_KEPT = 8
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+class Connection(sqlite3.Connection):
+    """A connection to the file ``path``. No process may use one, or even close it, that it inherited by a fork."""
+
+    open: ClassVar[weakref.WeakSet[Connection]] = weakref.WeakSet()
+    path: Path
+    inode: int
+
+    def close(self) -> None:
+        """Close it."""
+        self.open.discard(self)
+        super().close()
+
+
+INHERITED: set[Path] = set()  # the files that were open in another thread when this process was forked
+KEPT = threading.local()
+
+
+def kept() -> dict[Path, Connection]:
+    """This thread's kept connections."""
+    found: dict[Path, Connection] | None = getattr(KEPT, "connections", None)
+    if found is None:
+        found = KEPT.connections = {}
+    return found
+
+
+def close_before_fork() -> None:
+    """Close what this thread keeps open: SQLite's locks do not survive a fork, though it believes that they do."""
+    for path, connection in list(kept().items()):
+        if not connection.in_transaction:
+            del kept()[path]
+            connection.close()
+
+
+def disown_after_fork() -> None:
+    """In the new process: what other threads had open is never closed here, and never opened again."""
+    for connection in list(Connection.open):
+        INHERITED.add(connection.path)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+os.register_at_fork(before=close_before_fork, after_in_child=disown_after_fork)
+
+
+def opened(path: Path, target: str, *, uri: bool = False) -> Connection:
+    """A connection of our kind."""
+    if path in INHERITED:
+        fact = "another thread was using it when this process was forked"
+        raise Failed(fact, place=str(path), hint='start processes with "spawn" or "forkserver"')
+    db = sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None, uri=uri, factory=Connection)
+    db.path, db.inode = path, path.stat().st_ino
+    Connection.open.add(db)
     db.row_factory = sqlite3.Row
+    return db
+
+
+def connect(path: Path) -> Connection:
+    """A connection to the file at ``path``; statements commit by themselves outside of transactions."""
+    db = opened(path, str(path))
     db.execute("pragma journal_mode = wal")
     db.execute("pragma synchronous = full")
     return db
@@ -60,7 +117,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise translate(error, path) from error
 
 
-def connect_to_read(path: Path) -> sqlite3.Connection:
+def connect_to_read(path: Path) -> Connection:
     """A connection to read from, also where nothing may be written."""
     return connect(path) if os.access(path.parent, os.W_OK) and is_writable(path) else read_only(path)
 
@@ -70,11 +127,9 @@ def is_writable(path: Path) -> bool:
     return not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
-def read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> Connection:
     """A connection to a file on a disk that takes no writes, and so to one that nobody changes."""
-    db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    return db
+    return opened(path, f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
 
 
 class Connections:
@@ -83,18 +138,15 @@ class Connections:
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path
         self.schema = schema
-        self._kept = threading.local()
 
-    def connection(self) -> sqlite3.Connection:
+    def connection(self) -> Connection:
         """This thread's connection to a file that is there; it may only be read from where nothing may be written."""
-        kept: tuple[int, sqlite3.Connection] | None = getattr(self._kept, "one", None)
-        if kept is not None and kept[0] != os.getpid():
-            INHERITED.append(kept[1])
-            kept = None
-        if kept is None or not is_writable(self.path):
-            kept = (os.getpid(), connect_to_read(self.path))
-            self._kept.one = kept
-        return kept[1]
+        found = kept().get(self.path)
+        if found is None or found.inode != self.path.stat().st_ino or not is_writable(self.path):
+            found = kept()[self.path] = connect_to_read(self.path)
+            for path in list(kept())[:-MOST_KEPT]:
+                kept().pop(path).close()
+        return found
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -120,7 +172,7 @@ class Connections:
 
     def drop(self) -> None:
         """Open a new one the next time."""
-        self._kept.__dict__.clear()
+        kept().pop(self.path, None)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,7 +20,7 @@ import moments
 from engine.digest import sha256
 from engine.store.objects import ObjectStore
 from engine.wiring import open_home
-from projects import Project, engine, make_project
+from projects import Project, engine, left_behind, make_project
 
 
 def altered(home: Path) -> list[str]:
@@ -45,12 +44,6 @@ def is_whole(path: Path) -> bool:
             return [answer for (answer,) in db.execute("pragma integrity_check")] == ["ok"]
 
 
-def left_behind(home: Path) -> list[Path]:
-    """Files that are half-written by their name."""
-    below = [*home.glob("tmp/*"), *home.glob("objects/tmp/*"), *home.glob("**/.*.json.*")]
-    return [path for path in below if path.is_file() or any(path.iterdir())]
-
-
 @contextmanager
 def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
     """Something mounted at ``folder``; the test is skipped where that is not allowed."""
@@ -67,6 +60,7 @@ def artifacts(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {s["name"]: {k: v for k, v in s["outputs"].items() if k != "native"} for s in document["steps"]}
 
 
+PAGE = os.sysconf("SC_PAGESIZE")
 MOMENTS: list[tuple[str, int]] = [
     ("cache/.installed", 1),
     ("cache/steps", 3),
@@ -127,14 +121,21 @@ def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_on
     assert number > 100
 
 
-@pytest.mark.parametrize("size", ["140k", "300k", "420k"])
-def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
-    tmp_path: Path, size: str
-) -> None:
-    project = make_project(tmp_path / "project")
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", f"size={size}", "tmpfs") as home:
+@contextmanager
+def small_disk(project: Project, folder: Path, room: int) -> Iterator[Path]:
+    """A copy of a project's home on a disk with ``room`` bytes left."""
+    used = sum(-(-path.stat().st_size // PAGE) * PAGE for path in project.home.rglob("*") if path.is_file())
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={used + room}", "tmpfs") as home:
         subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
-        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        yield home
+
+
+@pytest.mark.parametrize("room", [20_000, 80_000, 160_000])
+def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half_written(
+    whole: tuple[Project, dict[str, Any]], tmp_path: Path, room: int
+) -> None:
+    with small_disk(whole[0], tmp_path / "disk", room) as home:
+        done = engine(whole[0].root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
         assert done.code == 3, done.err
         assert "Traceback" not in done.err
         assert "no space left on the device" in json.dumps(done.json)
@@ -142,13 +143,11 @@ def test_a_disk_that_ends_in_the_middle_of_a_run_is_said_and_leaves_nothing_half
         assert left_behind(home) == []
 
 
-def test_a_disk_with_room_again_lets_the_run_go_on(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project")
-    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=300k", "tmpfs") as home:
-        subprocess.run(["cp", "-r", f"{project.home}/.", str(home)], check=True)
-        assert engine(project.root, "run", "spec.yaml", "--inline", ENGINE_HOME=str(home)).code == 3
+def test_a_disk_with_room_again_lets_the_run_go_on(whole: tuple[Project, dict[str, Any]], tmp_path: Path) -> None:
+    with small_disk(whole[0], tmp_path / "disk", 80_000) as home:
+        assert engine(whole[0].root, "run", "spec.yaml", "--inline", ENGINE_HOME=str(home)).code == 3
         subprocess.run(["mount", "-o", "remount,size=4m", str(home)], check=True)
-        done = engine(project.root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
+        done = engine(whole[0].root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
         assert (done.code, done.json["status"]) == (0, "passed")
 
 
@@ -186,28 +185,3 @@ def test_a_home_on_a_disk_that_takes_no_writes_can_be_read_and_says_what_it_cann
     if code:
         assert done.json["error"]["code"] == "storage-unwritable"
         assert done.json["error"]["hint"]
-
-
-def test_a_run_that_is_told_to_stop_leaves_no_process(tmp_path: Path) -> None:
-    import psutil
-
-    project = make_project(tmp_path / "project")
-    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline", "train.with.mode=sleep"]
-    process = subprocess.Popen(
-        command,
-        cwd=project.root,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stderr is not None
-    while "mode sleep" not in (line := process.stderr.readline()):
-        assert line, "the run ended before it slept"
-    family = psutil.Process(process.pid).children(recursive=True)
-    os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "finished steps stay cached" in said
-    assert [child for child in family if child.is_running()] == []
-    assert left_behind(project.home) == []

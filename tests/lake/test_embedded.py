@@ -28,7 +28,7 @@ def lake(tmp_path: Path) -> EmbeddedLake:
 
 
 def put(lake: EmbeddedLake, path: str, text: str) -> None:
-    lake.put("repo", "main", path, io.BytesIO(text.encode()))
+    lake.put("repo", "main", path, io.BytesIO(text.encode()), time=1)
 
 
 def commit(lake: EmbeddedLake, message: str = "m") -> Commit:

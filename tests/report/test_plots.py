@@ -54,14 +54,42 @@ def test_every_plot_is_well_formed_and_described(name: str) -> None:
     assert all(heads.values())
 
 
+SHAPES = {
+    "rect": ("x", "y", "width", "height"),
+    "line": ("x1", "y1", "x2", "y2"),
+    "circle": ("cx", "cy", "r"),
+    "text": ("x", "y"),
+}
+
+
+def corners(root: ElementTree.Element) -> list[tuple[float, float]]:
+    """The points that the shapes of a plot reach to."""
+    found: list[tuple[float, float]] = []
+    for shape, keys in SHAPES.items():
+        for element in root.iter(f"{SVG}{shape}"):
+            numbers = [float(element.get(key) or "nan") for key in keys]
+            x, y, *more = numbers
+            found.append((x, y))
+            if shape == "rect":
+                found.append((x + more[0], y + more[1]))
+            if shape == "line":
+                found.append((more[0], more[1]))
+            if shape == "circle":
+                found += [(x - more[0], y - more[0]), (x + more[0], y + more[0])]
+    for element in (*root.iter(f"{SVG}polyline"), *root.iter(f"{SVG}polygon")):
+        for point in (element.get("points") or "nan,nan").split():
+            x, y = map(float, point.split(","))
+            found.append((x, y))
+    return found
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_no_coordinate_is_nan_or_outside_the_picture(name: str) -> None:
     root = parsed(EVERY[name])
     width, height = (float(part) for part in (root.get("viewBox") or "").split()[2:])
-    for found in root.iter(f"{SVG}rect"):
-        left, top, across, down = (float(found.get(key) or "nan") for key in ("x", "y", "width", "height"))
-        assert 0 <= left <= left + across <= width + 1
-        assert 0 <= top <= top + down <= height + 1
+    reached = corners(root)
+    assert reached
+    assert [point for point in reached if not (0 <= point[0] <= width + 1 and 0 <= point[1] <= height + 1)] == []
 
 
 def test_the_roc_curve_starts_at_its_origin_and_ends_in_the_far_corner() -> None:

@@ -102,6 +102,7 @@ def test_the_steps_of_engine_count_and_its_other_packages_do_not() -> None:
 def test_a_step_does_not_depend_on_ray_or_on_the_command_line() -> None:
     for step in ("ingest", "validate", "train", "export", "evaluate", "gate", "detect", "register", "transform"):
         found = closure(CodeQuestion(name=f"engine.steps.{step}"), SourceIndex(()), survey()).distributions
+        assert "pyarrow" in found, step
         assert not {"ray", "typer", "rich", "hydra-core"} & found.keys(), step
 
 

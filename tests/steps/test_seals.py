@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StepFailed
+from engine.steps.context import Context
 from engine.steps.seals import home_key
+from engine.store.objects import ObjectStore
 from moments import killed
 
 
@@ -25,6 +27,15 @@ def test_a_key_whose_making_is_killed_at_any_moment_is_made_by_the_next(tmp_path
 def test_a_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     home_key(tmp_path)
     assert stat.S_IMODE((tmp_path / "home.key").stat().st_mode) == 0o600
+
+
+def test_what_was_sealed_with_another_key_is_refused_until_it_is_kept_anew(tmp_path: Path) -> None:
+    context = Context(store=ObjectStore(tmp_path / "objects"), home=tmp_path, run_id="", step="train")
+    kept = context.put_private({"a": 1})
+    (tmp_path / "home.key").unlink()
+    with pytest.raises(StepFailed, match="not written by this Engine home"):
+        context.private(kept)
+    assert context.private(context.put_private({"a": 1})) == {"a": 1}
 
 
 def test_a_damaged_key_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from engine.errors import Failed
 from engine.registry.model import ModelRef
 from engine.registry.registry import Registry
 from engine.store.durable import alone_with, made_once
-from engine.store.sqlite import make, reading, transaction
+from engine.store.sqlite import Connections, make, reading, transaction
 from moments import killed
 
 SCHEMA = "create table if not exists a (x integer); create table if not exists b (x integer);"
@@ -130,3 +130,47 @@ def test_a_file_that_is_there_is_not_made_again(tmp_path: Path) -> None:
     add(tmp_path / "x.db")
     make(tmp_path / "x.db", SCHEMA)
     assert counts(tmp_path / "x.db") == (1, 1)
+
+
+def test_a_process_forked_while_another_thread_had_the_file_open_refuses_to_use_it(tmp_path: Path) -> None:
+    connections = Connections(tmp_path / "a.db", SCHEMA)
+    is_open, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with connections.transaction() as db:
+            db.execute("insert into a values (1)")
+        is_open.set()
+        may_end.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_open.wait(30)
+    process = os.fork()
+    if not process:
+        try:
+            connections.connection()
+        except Failed as error:
+            os._exit(7 if "forked" in error.fact and "spawn" in error.hint else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
+    may_end.set()
+    thread.join()
+    assert connections.connection().execute("select count(*) from a").fetchone()[0] == 1
+
+
+def test_a_kept_connection_is_left_when_its_file_is_another_one(tmp_path: Path) -> None:
+    connections = Connections(tmp_path / "a.db", SCHEMA)
+    with connections.transaction() as db:
+        db.execute("insert into a values (1)")
+    for left in tmp_path.iterdir():
+        left.unlink()
+    with connections.transaction() as db:
+        assert db.execute("select count(*) from a").fetchone()[0] == 0
+
+
+def test_only_some_connections_are_kept(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(40):
+        with Connections(tmp_path / f"{number}.db", SCHEMA).transaction() as db:
+            db.execute("insert into a values (1)")
+    assert len(os.listdir("/proc/self/fd")) - before < 40

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from engine.errors import NotFound, UsageError
 from engine.lake.embedded import tree, upkeep
-from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, require_version
+from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, read_node, require_version
 from engine.lake.embedded.folder import put_folder
 from engine.lake.embedded.history import ThreeWay, ancestors, decided, first_parents, merge_base, three_way
 from engine.lake.embedded.names import (
@@ -620,7 +620,8 @@ class EmbeddedLake:
             return book.commit(repository, id)
 
     def _nodes(self) -> tree.Nodes:
-        return Book(self._connections.connection() if self.path.is_file() else empty(), self.path).nodes()
+        """Nodes that are read over some time, in which connections may come and go."""
+        return tree.Nodes(read=lambda digest: read_node(Book(self._connections.connection(), self.path), digest))
 
     @contextmanager
     def _read(self) -> Iterator[Book]:
