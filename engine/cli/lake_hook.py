@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import typer
 
 from engine.cli import view
 from engine.errors import UsageError, suggestion
-from engine.lake.actions import PATTERN
 from engine.lake.hooks import FOLDER, VALIDATE
 from engine.lake.refs import is_fixed, reads_head, split_ref
 from engine.lake.uri import parse
-from engine.lake.webhook import target_of
 from engine.report.clean import terminal
-from engine.spec.load import LoadedSpec, load
+
+if TYPE_CHECKING:
+    from engine.spec.load import LoadedSpec
 
 SERVER = "http://127.0.0.1:8000"
 EVENTS = ("pre-commit", "pre-merge")
@@ -35,7 +36,9 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Print an action file, for `_lakefs_actions/`. The embedded lake needs no server for it; lakeFS asks URL."""
-    target_of(url)
+    from engine.spec.load import load
+
+    require_url(url)
     loaded = load(spec)
     found = branches_of(loaded)
     chosen = choose(found, repository, loaded.shown)
@@ -49,8 +52,24 @@ def command(
     return 0
 
 
+def require_url(url: str) -> None:
+    """Refuse what no hook may have as its address.
+
+    Raises:
+        UsageError: saying why.
+    """
+    from engine.lake.webhook import target_of
+
+    try:
+        target_of(url)
+    except UsageError as error:
+        error.place = f"--url {url}"
+        raise
+
+
 def branches_of(loaded: LoadedSpec) -> dict[str, tuple[str, ...]]:
     """The repositories and branches whose newest data a spec reads, tags and commits left out."""
+    from engine.lake.actions import PATTERN
     from engine.wiring import open_home
 
     lake = open_home(loaded.root).lake
