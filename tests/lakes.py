@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.lake.credentials import Credentials, credentials
 from engine.lake.embedded.lake import EmbeddedLake
+from engine.lake.lakefs import Server
 from engine.lake.protocol import Commit, Entry, Lake, Signed
+from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 
 
@@ -32,7 +38,48 @@ def embedded(folder: Path) -> Iterator[Kind]:
     yield Kind(name="embedded", lake=EmbeddedLake(folder / "lake", objects), objects=objects, examples=20)
 
 
-KINDS: dict[str, Callable[[Path], AbstractContextManager[Kind]]] = {"embedded": embedded}
+@contextmanager
+def served_address(folder: Path, *options: str) -> Iterator[Credentials]:
+    """``engine lake serve`` for a project in ``folder``, in a process of its own, and the key for it."""
+    (folder / ".engine").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json", *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            yield Credentials(
+                endpoint=said["endpoint"],
+                access_key_id=said["access_key_id"],
+                secret_access_key=said["secret_access_key"],
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Kind]:
+    """``engine lake serve`` over a socket, through the client of lakeFS."""
+    objects = ObjectStore(folder / "client" / "objects")
+    with served_address(folder / "server") as found:
+        lake = RemoteLake(Server(found), objects, folder / "client" / "cache")
+        yield Kind(name="served", lake=lake, objects=objects, examples=4)
+
+
+@contextmanager
+def lakefs(folder: Path) -> Iterator[Kind]:
+    """The lakeFS server that the environment of this test run names."""
+    assert REAL is not None
+    objects = ObjectStore(folder / "objects")
+    yield Kind(name="lakefs", lake=RemoteLake(Server(REAL), objects, folder / "cache"), objects=objects, examples=4)
+
+
+REAL = credentials(os.environ, Path.home()) if os.environ.get("ENGINE_TEST_LAKEFS") == "1" else None
+KINDS: dict[str, Callable[[Path], AbstractContextManager[Kind]]] = {
+    "embedded": embedded,
+    "served": served,
+    "lakefs": lakefs,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,5 +164,4 @@ def new_place(kind: Kind) -> Iterator[Place]:
 
 def wanted_kinds() -> list[str]:
     """The kinds of lake that are there to be tested."""
-    real = os.environ.get("ENGINE_TEST_LAKEFS") == "1"
-    return [name for name in KINDS if name != "lakefs" or real]
+    return [name for name in KINDS if name != "lakefs" or REAL is not None]

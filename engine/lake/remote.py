@@ -118,6 +118,9 @@ class RemoteLake:
             self.server.json("DELETE", "repositories", name)
         except Answered as error:
             raise self._error(error, name) from error
+        with self._memory.transaction(durable=False) as db:
+            for table in ("fetched", "known"):
+                db.execute(f"delete from {table} where repository = ?", (name,))  # noqa: S608
 
     def resolve(self, repository: str, ref: str) -> str:
         """The full id of the commit that ``ref`` means now."""
@@ -192,7 +195,7 @@ class RemoteLake:
 
     def map(self, repository: str, ref: str, path: str) -> memoryview:
         """An object's bytes, mapped once they are here."""
-        if self._is_fixed(ref):
+        if is_fixed(ref):
             return self.objects.map(self.fetch(repository, ref, self.stat(repository, ref, path)).digest)
         with self.open(repository, ref, path) as stream:
             digest, _ = self.objects.keep(stream)
@@ -200,21 +203,18 @@ class RemoteLake:
 
     def fetch(self, repository: str, commit: str, entry: Entry) -> Entry:
         """``entry`` with its digest. What was fetched before and is still here is not fetched again."""
-        row = self._recall(
-            "select digest from fetched where repository = ? and commit_id = ? and path = ?",
-            repository,
-            commit,
-            entry.path,
-        )
+        query = "select digest from fetched where repository = ? and commit_id = ? and path = ?"
+        row = self._recall(query, repository, commit, entry.path) if is_fixed(commit) else None
         if row is not None and self.objects.has_bytes(row[0]):
             return replace(entry, digest=row[0])
         with self.open(repository, commit, entry.path) as stream:
             digest, size = self.objects.keep(stream)
         with self._memory.transaction(durable=False) as db:
-            db.execute(
-                "insert or replace into fetched values (?, ?, ?, ?, ?)", (repository, commit, entry.path, digest, size)
-            )
-            db.execute("insert or replace into known values (?, ?, ?, ?)", (repository, entry.checksum, size, digest))
+            if is_fixed(commit):
+                fetched = (repository, commit, entry.path, digest, size)
+                db.execute("insert or replace into fetched values (?, ?, ?, ?, ?)", fetched)
+            known = (repository, entry.checksum, size, digest)
+            db.execute("insert or replace into known values (?, ?, ?, ?)", known)
         return replace(entry, digest=digest, size=size)
 
     def log(self, repository: str, ref: str, *, first_parent: bool = False) -> Iterator[Commit]:
@@ -619,9 +619,6 @@ class RemoteLake:
             self._presigns = bool(storage.get("pre_sign_support"))
         return self._presigns
 
-    def _is_fixed(self, ref: str) -> bool:
-        return re.fullmatch("[0-9a-f]{64}", ref) is not None
-
     # -- what an answer means -------------------------------------------------------------------------
 
     def _error(
@@ -681,6 +678,11 @@ class RemoteLake:
                 return DirtyBranch(repository, branch)
             return NothingToCommit(error.fact.partition("; ")[0], hint="`engine lake diff` shows what is there")
         return self._error(error, repository, branch, is_branch=True)
+
+
+def is_fixed(ref: str) -> bool:
+    """Whether a ref is a full commit id, and so means the same for ever."""
+    return re.fullmatch("[0-9a-f]{64}", ref) is not None
 
 
 class Hashed(io.RawIOBase):
