@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import typer
 
 from engine.cli import view
 from engine.errors import UsageError, suggestion
-from engine.lake.actions import PATTERN
 from engine.lake.hooks import FOLDER, VALIDATE
 from engine.lake.refs import is_fixed, reads_head, split_ref
 from engine.lake.uri import parse
-from engine.lake.webhook import target_of
 from engine.report.clean import terminal
-from engine.spec.load import LoadedSpec, load
+
+if TYPE_CHECKING:
+    from engine.spec.load import LoadedSpec
 
 SERVER = "http://127.0.0.1:8000"
 EVENTS = ("pre-commit", "pre-merge")
@@ -35,6 +36,9 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Print an action file, for `_lakefs_actions/`. The embedded lake needs no server for it; lakeFS asks URL."""
+    from engine.lake.webhook import target_of
+    from engine.spec.load import load
+
     target_of(url)
     loaded = load(spec)
     found = branches_of(loaded)
@@ -54,6 +58,8 @@ def branches_of(loaded: LoadedSpec) -> dict[str, tuple[str, ...]]:
     from engine.wiring import open_home
 
     lake = open_home(loaded.root).lake
+    from engine.lake.actions import PATTERN
+
     found: dict[str, dict[str, None]] = {}
     for source in loaded.spec.data.values():
         uri = parse(source.uri)
