@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
@@ -21,13 +21,14 @@ from engine.cli.lake_asked import AUTHOR, JSON, MESSAGE, META, signed
 from engine.cli.lake_progress import bytes_done
 from engine.cli.lake_view import commit_document, entry_document, entry_line, growing_document, moment, size
 from engine.errors import NotFound, UsageError
-from engine.lake.protocol import Lake, NothingToCommit, ObjectNotFound, Progress, Signed, Upload
+from engine.lake.protocol import Entry, Lake, NothingToCommit, ObjectNotFound, Progress, Signed, Upload
 from engine.lake.uri import LakeUri, parse
 from engine.report.clean import terminal
 from engine.wiring import home_here
 
 BLOCK = 1 << 20
 STDIN = "-"
+MOST_SUGGESTED = 100
 OBJECT = typer.Argument(..., metavar="URI", help="lakefs://REPOSITORY/REF/PATH")
 RECURSIVE = typer.Option(False, "--recursive", "-r", help="Everything below it.")
 
@@ -248,8 +249,8 @@ def get(
     from engine.lake.checkout import steady, take_out, take_out_one
 
     at, lake = parse(uri), home_here().lake
+    prefix = folder_of(lake, at)
     version = steady(lake, at.repository, at.ref)
-    prefix = folder_of(version.lake, replace(at, ref=version.ref))
     if prefix is not None:
         total = sum(entry.size for entry in version.list(prefix)) if view.is_terminal(sys.stderr) else None
         with bytes_done("get", total) as progress:
@@ -273,17 +274,32 @@ def folder_of(lake: Lake, at: LakeUri) -> str | None:
     """The prefix of the folder that a URI names, with or without its ``/``; ``None`` for an object.
 
     Raises:
-        ObjectNotFound: when it is neither.
+        ObjectNotFound: when it is neither; with the nearest that is there.
     """
-    if at.path[-1:] in ("", "/"):
-        return at.path
+    prefix = at.path if at.path[-1:] in ("", "/") else f"{at.path}/"
     try:
-        lake.stat(at.repository, at.ref, at.path)
+        if prefix != at.path:
+            lake.stat(at.repository, at.ref, at.path)
+            return None
     except ObjectNotFound:
-        if next(lake.list(at.repository, at.ref, f"{at.path}/"), None) is None:
+        if next(lake.list(at.repository, at.ref, prefix), None) is None:
             raise
-        return f"{at.path}/"
-    return None
+    if next(lake.list(at.repository, at.ref, prefix), None) is None:
+        raise ObjectNotFound(f"folder in lakefs://{at.repository}/{at.ref}/:", at.path, folders_near(lake, at))
+    return prefix
+
+
+def folders_near(lake: Lake, at: LakeUri) -> list[str]:
+    """The folders beside the one that a URI names, and above it, for a suggestion."""
+    names = at.path.rstrip("/").split("/")[:-1]
+    above = ["/".join(names[: count + 1]) + "/" for count in range(len(names))]
+    found = [entry for prefix in ["", *above] for entry in beside(lake, at, prefix)]
+    return [entry.path for entry in found if entry.is_prefix]
+
+
+def beside(lake: Lake, at: LakeUri, prefix: str) -> Iterator[Entry]:
+    """The first of what is in a folder."""
+    return islice(lake.list(at.repository, at.ref, prefix, delimiter="/"), MOST_SUGGESTED)
 
 
 # -- removing -----------------------------------------------------------------------------------------
@@ -307,7 +323,7 @@ def rm(uri: str = OBJECT, recursive: bool = RECURSIVE, json: bool = JSON) -> int
 
 
 def remove_below(lake: Lake, at: LakeUri) -> int:
-    """Stage the removal of everything in a folder; how many objects that is.
+    """Stage the removal of everything in a folder, or of the one object; how many objects that is.
 
     Raises:
         ObjectNotFound: when there is nothing.
@@ -316,15 +332,5 @@ def remove_below(lake: Lake, at: LakeUri) -> int:
     if prefix is None:
         lake.delete(at.repository, at.ref, at.path)
         return 1
-    if next(lake.list(at.repository, at.ref, prefix), None) is None:
-        raise ObjectNotFound(f"folder in lakefs://{at.repository}/{at.ref}/:", at.path, parents(lake, at))
     with tempfile.TemporaryDirectory() as empty:  # one call for all of them, which every lake does in few steps
         return lake.put_folder(at.repository, at.ref, prefix, Path(empty), delete=True).changes
-
-
-def parents(lake: Lake, at: LakeUri) -> Sequence[str]:
-    """The folders beside the one that a URI names, for a suggestion."""
-    above = at.path.rstrip("/").rpartition("/")[0]
-    prefix = f"{above}/" if above else ""
-    found = islice(lake.list(at.repository, at.ref, prefix, delimiter="/"), 100)
-    return [entry.path for entry in found if entry.is_prefix]
