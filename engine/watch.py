@@ -290,7 +290,7 @@ class Watched:
             return
         yield Arrived(spec=self.spec, branch=branch, commit=commit, left=left)
         try:
-            prepared = prepare(pinned(self.loaded, branch, commit.id), desk_for(self.loaded, self.address))
+            prepared = prepare(pinned(self.loaded, branch, commit.id), desk_for(self.loaded, self.address, self.home))
             finished = carry_out(prepared)
         except (Failed, SpecInvalid) as error:
             yield from self.trouble(f"{RUN} {branch}", error)

@@ -121,13 +121,13 @@ def executor(inline: bool, address: str | None) -> Executor:
     return RayExecutor(address=address)
 
 
-def desk_for(loaded: LoadedSpec, address: str | None = None) -> Desk:
-    """What a run of ``loaded`` works with."""
+def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None) -> Desk:
+    """What a run of ``loaded`` works with, in its project's home unless another is given."""
     from engine.execute.cache import settled
     from engine.pipeline import Desk
     from engine.resolve.lookup import World
 
-    home = open_home(loaded.root)
+    home = home or open_home(loaded.root)
     world = World(
         lake=home.lake,
         registry=home.registry,

@@ -7,7 +7,7 @@ import typer
 from engine.cli import lake_history, lake_hook, lake_objects, lake_refs, lake_upkeep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-GROUPS = (lake_refs, lake_objects, lake_history, lake_hook, lake_upkeep)
+GROUPS = (lake_refs, lake_objects, lake_history, lake_upkeep, lake_hook)
 
 
 def register(parent: typer.Typer, summary: str) -> None:

@@ -36,10 +36,9 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Print an action file, for `_lakefs_actions/`. The embedded lake needs no server for it; lakeFS asks URL."""
-    from engine.lake.webhook import target_of
     from engine.spec.load import load
 
-    target_of(url)
+    require_url(url)
     loaded = load(spec)
     found = branches_of(loaded)
     chosen = choose(found, repository, loaded.shown)
@@ -53,13 +52,27 @@ def command(
     return 0
 
 
+def require_url(url: str) -> None:
+    """Refuse what no hook may have as its address.
+
+    Raises:
+        UsageError: saying why.
+    """
+    from engine.lake.webhook import target_of
+
+    try:
+        target_of(url)
+    except UsageError as error:
+        error.place = f"--url {url}"
+        raise
+
+
 def branches_of(loaded: LoadedSpec) -> dict[str, tuple[str, ...]]:
     """The repositories and branches whose newest data a spec reads, tags and commits left out."""
+    from engine.lake.actions import PATTERN
     from engine.wiring import open_home
 
     lake = open_home(loaded.root).lake
-    from engine.lake.actions import PATTERN
-
     found: dict[str, dict[str, None]] = {}
     for source in loaded.spec.data.values():
         uri = parse(source.uri)

@@ -34,11 +34,12 @@ HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
 PATTERN = re.compile(r"(?:[\w*?-]|\[\^?[\w-]+\])+", re.ASCII)
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+")
+MERGE = "tag:yaml.org,2002:merge"
 TRUTH = "true|True|TRUE|false|False|FALSE"
 PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 DEFAULT_SECONDS, MOST_SECONDS = 60.0, 300.0
-VARIABLE = re.compile(r"\{\{ ?ENV\.(.*?) ?\}\}")
+VARIABLE = re.compile(r"\{\{ ?ENV\.([^{} ]*) ?\}\}")
 VARIABLES = "LAKEFSACTION_"
 CONDITIONS: Mapping[str, tuple[bool, bool]] = {
     "": (True, False),
@@ -125,17 +126,17 @@ def parse_hook(given: object, where: str) -> Hook:
         raise wrong(f"{where}.id", "must be 2 to 256 letters, digits, _ and -, a letter or _ first")
     if kind != "webhook":
         raise wrong(f"{where}.type", f'this lake has no hooks of type "{kind[:40]}"', "use a webhook")
-    condition = re.sub(r"\s", "", str(content.get("if", "")))
-    if condition.lower() in ("true", "false"):
-        condition = condition.lower()
-    if condition not in CONDITIONS:
+    condition = content.get("if", "")
+    if isinstance(condition, bool):
+        condition = "true" if condition else "false"
+    if not isinstance(condition, str) or condition.replace(" ", "") not in CONDITIONS:
         raise wrong(f"{where}.if", "is not understood", "write success(), failure(), true or false")
     where += ".properties"
     properties = mapping(content.get("properties"), where, ("url", "timeout", "query_params", "headers"))
     return Hook(
         id=id,
         url=text(properties, "url", f"{where}.url"),
-        condition=condition,
+        condition=condition.replace(" ", ""),
         seconds=parse_seconds(properties, f"{where}.timeout"),
         query=parse_query(properties.get("query_params"), f"{where}.query_params"),
         headers=parse_headers(properties.get("headers"), f"{where}.headers"),
@@ -216,7 +217,7 @@ def matches(pattern: str, branch: str) -> bool:
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as lakeFS reads it: ``on`` and ``yes`` are text, and a key stands once."""
+    """YAML as lakeFS reads it: ``on`` and ``yes`` are text, and a key stands once. Mappings are not merged (``<<``)."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (so PyYAML has it)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -225,9 +226,12 @@ class Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping, unless a key stands in it twice."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if len(set(names)) < len(names):
-            raise yaml.constructor.ConstructorError(problem="a key stands twice", problem_mark=node.start_mark)
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        complaint = "a key stands twice" if len({key.value for key in keys}) < len(keys) else ""
+        if any(key.tag == MERGE for key in keys):
+            complaint = "mappings cannot be merged here"  # a few nested ones would fill the memory
+        if complaint:
+            raise yaml.constructor.ConstructorError(problem=complaint, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -250,7 +254,7 @@ def mapping(given: object, where: str, known: Sequence[str] = ()) -> dict[str, A
         raise wrong(where, "must be a mapping" if given is not None else "is missing")
     for key in given:
         if not isinstance(key, str):
-            raise wrong(where, f"the key {str(key)[:40]} is not text", "put it in quotes")
+            raise wrong(where, "has a key that is not text", "put it in quotes")
         if known and key not in known:
             raise wrong(f"{where}.{key}".lstrip("."), "is not known here", suggestion(key, known))
     return given

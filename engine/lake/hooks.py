@@ -30,6 +30,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from engine.errors import EngineError, NotFound, UsageError
 from engine.lake.events import Event
 from engine.lake.protocol import HookRefused, Lake
+from engine.lake.uri import REPOSITORY
 from engine.store.objects import write_once
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ class RefusedByHook(HookRefused):
     def __init__(self, fact: str, *, place: str, hint: str, details: str = "") -> None:
         self.details = details
         super().__init__(fact, place=place, hint=hint)
+
+    def document(self) -> dict[str, object]:
+        """As for every error, and the details."""
+        return {**super().document(), "details": self.details}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +215,7 @@ class Actions:
         Raises:
             NotFound: when there is none of that id.
         """
-        if not RUN_ID.fullmatch(id) or not self._path(repository, id).is_file():
+        if not (REPOSITORY.fullmatch(repository) and RUN_ID.fullmatch(id)) or not self._path(repository, id).is_file():
             raise NotFound("run of hooks", id)
         document = json.loads(self._path(repository, id).read_bytes())
         run = ActionRun(**{**document, "hooks": tuple(HookRun(**hook) for hook in document["hooks"])})
@@ -222,6 +227,8 @@ class Actions:
 
     def _ids(self, repository: str) -> list[str]:
         """The runs of a repository, the newest first."""
+        if not REPOSITORY.fullmatch(repository):
+            return []
         try:
             names = os.listdir(self.folder / repository)
         except FileNotFoundError:
@@ -384,7 +391,7 @@ def shown(url: str) -> str:
 
 def no(run: HookRun, hook: Hook, answer: Answer) -> Failure:
     """A hook's answer as a failure, with the beginning of its text; with more of it when there is more."""
-    said = clean(answer.text)[:SHOWN_CHARACTERS].strip()
+    said = clean(answer.text.strip().partition("\n\n")[0])[:SHOWN_CHARACTERS].strip()
     fact = f"{called(run, hook)} answered {answer.status}{': ' if said else ''}{said}"
     lines = clean(answer.text, keep="\n").splitlines()
     return Failure(fact=fact, details="\n".join(lines[:SHOWN_LINES]) if len(lines) > 1 else "")

@@ -90,6 +90,27 @@ def test_of_several_repositories_one_is_chosen(project: Project) -> None:
     assert json.loads(hook(project, "--repository", "others", "--json"))["repository"] == "others"
 
 
+def test_a_url_that_no_hook_may_have_is_wrong_usage(project: Project) -> None:
+    found = engine(project.root, "lake", "hook", "spec.yaml", "--url", "ftp://x")
+    assert (found.code, found.out) == (2, "")
+    assert "--url ftp://x: its url is none" in found.err
+
+
+def test_the_commands_of_the_lake_refuse_bad_data_with_the_failure_cases(project: Project) -> None:
+    (project.root / "hook.yaml").write_text(engine(project.root, "lake", "hook", "spec.yaml").out)
+    target = "lakefs://numbers/main/_lakefs_actions/numbers.yaml"
+    assert engine(project.root, "lake", "put", "hook.yaml", target, "--commit", "-m", "guard").code == 0
+    stage(open_home(project.root).lake, "main", bad())
+    found = engine(project.root, "lake", "commit", "lakefs://numbers/main", "-m", "bad")
+    assert (found.code, found.out) == (1, "")
+    assert "answered 422: train: 30 failure cases in 50 rows" in found.err
+    assert "isin(['a', 'b'])" in found.err
+    assert "Traceback" not in found.err
+    document = engine(project.root, "lake", "commit", "lakefs://numbers/main", "-m", "bad", "--json").json["error"]
+    assert document["code"] == "hook-refused"
+    assert "isin" in document["details"]
+
+
 def test_bad_data_is_not_committed_and_the_reason_is_told(project: Project) -> None:
     lake = guarded(project)
     head = lake.resolve("numbers", "main")

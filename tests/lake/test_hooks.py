@@ -345,6 +345,8 @@ def test_a_value_cannot_break_out_of_its_header(tmp_path: Path, server: Server) 
 
 
 GOOD = "name: na\non: {pre-commit: }\nhooks: [{id: h1, type: webhook, properties: {url: 'http://127.0.0.1/'}}]\n"
+NESTED = "[&b0 [x, x], " + ", ".join(f"&b{n} [*b{n - 1}, *b{n - 1}]" for n in range(1, 60)) + "]"
+BOMB = f"bomb: {NESTED}\n"
 WRONG = [
     ("[", "is not YAML"),
     ("a: &a [x]\nb: [*a, *a]", "is not known here"),
@@ -374,6 +376,11 @@ WRONG = [
     (GOOD.replace("{url", "{headers: {a: '{{ ENV.HOME }}'}, url"), "may not read the variable 'HOME'"),
     (GOOD.replace("}}]", "}}, {id: h1, type: webhook, properties: {url: u}}]"), "is the id of an earlier hook"),
     (GOOD + "#" * (1 << 16), "is longer than"),
+    ("a: &a {x: 1}\n" + GOOD.replace("{url", "{<<: *a, url"), "mappings cannot be merged here"),
+    ("? 0x" + "f" * 9000 + "\n: 1", "has a key that is not text"),
+    (BOMB + GOOD.replace("type: webhook", "type: webhook, if: *b9"), "is not known here"),
+    (GOOD.replace("type: webhook", f"if: {NESTED}, type: webhook"), "hooks.0.if: is not understood"),
+    (GOOD.replace("{url", "{headers: {a: '" + "{{ENV." * 9000 + "}}'}, url"), "may not read the variable"),
 ]
 
 
