@@ -19,6 +19,7 @@ from engine.store.objects import ObjectStore
 if TYPE_CHECKING:
     from engine.execute.cache import StepCache
     from engine.execute.protocol import Executor
+    from engine.lake.embedded.lake import EmbeddedLake
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
     from engine.record.store import RecordStore
@@ -87,6 +88,13 @@ def open_home(root: Path) -> Home:
         raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
     return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)))
+
+
+def embedded_lake(path: Path, hooks: Actions | None = None) -> EmbeddedLake:
+    """The lake in the home ``path``."""
+    from engine.lake.embedded.lake import EmbeddedLake
+
+    return EmbeddedLake(path / "lake", ObjectStore(path / "objects"), hooks)
 
 
 def hooks_of(path: Path, root: Path, *, background: bool = False) -> Actions:

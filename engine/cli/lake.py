@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from engine.cli import lake_history, lake_hook, lake_objects, lake_refs, lake_upkeep
+from engine.cli import lake_history, lake_hook, lake_objects, lake_refs, lake_serve, lake_upkeep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-GROUPS = (lake_refs, lake_objects, lake_history, lake_upkeep, lake_hook)
+GROUPS = (lake_refs, lake_objects, lake_history, lake_upkeep, lake_hook, lake_serve)
 
 
 def register(parent: typer.Typer, summary: str) -> None:

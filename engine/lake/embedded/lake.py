@@ -94,6 +94,11 @@ class EmbeddedLake:
             book.set_ref(name, "branch", default_branch, head.id)
         return made
 
+    def get_repository(self, name: str) -> Repository:
+        """The repository of a name."""
+        with self._read() as book:
+            return book.repository(name)
+
     def delete_repository(self, name: str) -> None:
         """Forget a repository and its refs."""
         with self._write() as book:
@@ -192,12 +197,12 @@ class EmbeddedLake:
 
     def get_commit(self, repository: str, id: str) -> Commit:
         """The commit of a full id."""
-        return self._stored(repository, id).commit
+        return self.stored(repository, id).commit
 
     def log(self, repository: str, ref: str, *, first_parent: bool = False) -> Iterator[Commit]:
         """A commit and all that it came from, the newest first."""
         start = self.resolve(repository, ref)
-        found = (first_parents if first_parent else ancestors)(start, lambda id: self._stored(repository, id))
+        found = (first_parents if first_parent else ancestors)(start, lambda id: self.stored(repository, id))
         return (stored.commit for stored in found)
 
     # -- staging --------------------------------------------------------------------------------------
@@ -214,7 +219,7 @@ class EmbeddedLake:
         time: int | None = None,
     ) -> Entry:
         """Stage an object. Its bytes are kept before its name is."""
-        self._require_place(repository, branch, path)
+        self.require_place(repository, branch, path)
         digest, size = keep_path(self.objects, data) if isinstance(data, Path) else self.objects.keep(data)
         wanted = Entry(
             path=path,
@@ -266,7 +271,7 @@ class EmbeddedLake:
 
     def delete(self, repository: str, branch: str, path: str) -> None:
         """Stage the removal of an object."""
-        self._require_place(repository, branch, path)
+        self.require_place(repository, branch, path)
         self.stat(repository, branch, path)
         self.stage_removals(repository, branch, [path])
 
@@ -307,6 +312,18 @@ class EmbeddedLake:
                 book.unstage_path(repository, branch, path)
             else:
                 book.unstage(repository, branch, path)
+
+    def reset_path(self, repository: str, branch: str, path: str) -> None:
+        """Drop what is staged at a path, whatever it ends in."""
+        with self._write() as book:
+            book.require_head(repository, branch)
+            book.unstage_path(repository, branch, path)
+
+    def reset_below(self, repository: str, branch: str, prefix: str) -> None:
+        """Drop what is staged at the paths that begin with a prefix."""
+        with self._write() as book:
+            book.require_head(repository, branch)
+            book.unstage(repository, branch, prefix)
 
     # -- history --------------------------------------------------------------------------------------
 
@@ -579,10 +596,19 @@ class EmbeddedLake:
             book.set_ref(repository, kind, name, head)
         return head
 
-    def _require_place(self, repository: str, branch: str, path: str) -> None:
+    def require_place(self, repository: str, branch: str, path: str) -> None:
+        """Refuse what is no path, and a branch that is not there."""
         require_path(path)
+        self.require_head(repository, branch)
+
+    def require_head(self, repository: str, branch: str) -> str:
+        """The commit of a branch, and of nothing else."""
         with self._read() as book:
-            book.require_head(repository, branch)
+            return book.require_head(repository, branch)
+
+    def merge_base(self, repository: str, left: str, right: str) -> str:
+        """The best common ancestor of two commits."""
+        return self._base(repository, self.stored(repository, left), self.stored(repository, right)).commit.id
 
     def _row(self, book: Book, repository: str, ref: str, path: str) -> Row | None:
         commit = book.resolve(repository, ref)
@@ -609,13 +635,14 @@ class EmbeddedLake:
             after = end
 
     def _base(self, repository: str, left: Stored, right: Stored, book: Book | None = None) -> Stored:
-        load = (lambda id: book.commit(repository, id)) if book else (lambda id: self._stored(repository, id))
+        load = (lambda id: book.commit(repository, id)) if book else (lambda id: self.stored(repository, id))
         base = merge_base(left.commit.id, right.commit.id, load)
         if base is None:
             raise UsageError(f"{left.commit.id} and {right.commit.id} have no history in common")
         return base
 
-    def _stored(self, repository: str, id: str) -> Stored:
+    def stored(self, repository: str, id: str) -> Stored:
+        """A commit with its tree."""
         with self._read() as book:
             return book.commit(repository, id)
 

@@ -1,0 +1,238 @@
+"""Objects: listing, reading, and all that is staged without a body of bytes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from email.utils import formatdate
+from typing import BinaryIO
+from urllib.parse import quote
+
+from starlette.responses import Response, StreamingResponse
+
+from engine.errors import EngineError
+from engine.lake.protocol import Entry, ObjectNotFound
+from engine.lake.rest import shapes
+from engine.lake.rest.calls import MOST, Call, Rejected, document, nothing, page
+from engine.lake.rest.state import SIGNED_FOR, Waiting
+
+BLOCK = 1 << 20
+RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+
+
+def list_objects(call: Call) -> Response:
+    """``GET .../refs/REF/objects/ls``."""
+    found = call.lake.list(
+        call.repository,
+        call.ref,
+        call.query.get("prefix", ""),
+        after=call.query.get("after", ""),
+        delimiter=call.query.get("delimiter", ""),
+    )
+    if call.flag("presign"):
+        return page(call, found, lambda item: signed_stats(call, item), lambda item: item.path)
+    return page(call, found, shapes.stats, lambda item: item.path)
+
+
+def signed_stats(call: Call, item: Entry) -> dict[str, object]:
+    """``ObjectStats`` with an address that needs no key."""
+    return shapes.stats(item) if item.is_prefix else shapes.stats(item, *shapes.signed_address(call, item))
+
+
+def stat_object(call: Call) -> Response:
+    """``GET .../refs/REF/objects/stat``."""
+    item = call.lake.stat(call.repository, call.ref, call.wanted("path"))
+    return document(signed_stats(call, item) if call.flag("presign") else shapes.stats(item))
+
+
+def underlying_properties(call: Call) -> Response:
+    """``GET .../refs/REF/objects/underlyingProperties``."""
+    call.lake.stat(call.repository, call.ref, call.wanted("path"))
+    return document({"storage_class": None})
+
+
+def get_object(call: Call) -> Response:
+    """``GET .../refs/REF/objects``."""
+    item = call.lake.stat(call.repository, call.ref, call.wanted("path"))
+    if call.flag("presign"):
+        address, _ = shapes.signed_address(call, item)
+        return Response(status_code=302, headers={"Location": address})
+    return bytes_of(call, item)
+
+
+def head_object(call: Call) -> Response:
+    """``HEAD .../refs/REF/objects``."""
+    item = call.lake.stat(call.repository, call.ref, call.wanted("path"))
+    status, start, end = wanted_range(call, item)
+    return Response(status_code=status, headers=headers_of(item, status, start, end))
+
+
+def presigned_object(call: Call) -> Response:
+    """``GET /presigned/objects/DIGEST``: what a signed address is for."""
+    digest = call.path["digest"]
+    if not call.state.allows(f"read {digest}", call.query.get("expires", ""), call.query.get("signature", "")):
+        raise Rejected(403, "the address is not signed by this server, or no longer valid")
+    return bytes_of(call, Entry(path=digest, digest=digest, size=call.lake.objects.size(digest)))
+
+
+def bytes_of(call: Call, item: Entry) -> Response:
+    """An object's bytes, or the stretch of them that is asked for."""
+    if item.digest and f'"{item.digest}"' in call.headers.get("if-none-match", "").split(", "):
+        return Response(status_code=304, headers={"ETag": f'"{item.digest}"'})
+    status, start, end = wanted_range(call, item)
+    stream = call.lake.read(item)
+    if start:
+        stream.seek(start)
+    headers = headers_of(item, status, start, end)
+    return StreamingResponse(blocks(stream, end - start), status, headers)
+
+
+def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
+    """The status, the first byte and the one behind the last that a ``Range`` header asks for.
+
+    Raises:
+        Rejected: when there is no such stretch.
+    """
+    found = RANGE.fullmatch(call.headers.get("range", ""))
+    if found is None or found[0] == "bytes=-":
+        return 200, 0, item.size
+    first = int(found[1]) if found[1] else max(0, item.size - int(found[2]))
+    last = min(int(found[2]), item.size - 1) if found[1] and found[2] else item.size - 1
+    if first > last or first >= item.size:
+        raise Rejected(416, f"the object has {item.size} bytes")
+    return 206, first, last + 1
+
+
+def headers_of(item: Entry, status: int, start: int, end: int) -> dict[str, str]:
+    """What is said of an object beside its bytes."""
+    found = {
+        "Content-Length": str(end - start),
+        "Content-Type": one_line(item.content_type) or "application/octet-stream",
+        "ETag": f'"{item.digest}"',
+        "Last-Modified": formatdate(item.time, usegmt=True),
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(item.path.rpartition('/')[2], safe='')}",
+    }
+    if status == 206:
+        found["Content-Range"] = f"bytes {start}-{end - 1}/{item.size}"
+    return found
+
+
+def one_line(text: str) -> str:
+    """A value that may stand in a header."""
+    return text if text.isascii() and text.isprintable() else ""
+
+
+def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
+    """The next bytes of a stream. Altered bytes end it early: the client sees that some are missing."""
+    with closing(stream):
+        while left > 0 and (block := stream.read(min(BLOCK, left))):
+            left -= len(block)
+            yield block
+
+
+# -- staging ------------------------------------------------------------------------------------------
+
+
+def delete_object(call: Call) -> Response:
+    """``DELETE .../branches/B/objects``."""
+    call.lake.delete(call.repository, call.branch, call.wanted("path"))
+    return nothing()
+
+
+def delete_objects(call: Call) -> Response:
+    """``POST .../branches/B/objects/delete``."""
+    paths = call.body.get("paths")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise Rejected(400, "paths in the body is not a list of texts")
+    if len(paths) > MOST:
+        raise Rejected(400, f"paths in the body has more than {MOST} items")
+    call.lake.stage_removals(call.repository, call.branch, paths)
+    return document({"errors": []})
+
+
+def copy_object(call: Call) -> Response:
+    """``POST .../branches/B/objects/copy``: no byte is copied."""
+    source = call.lake.stat(call.repository, call.text("src_ref", call.branch), call.text("src_path"))
+    wanted = replace(source, path=call.wanted("dest_path"), time=int(time.time()))
+    return document(shapes.stats(call.lake.stage(call.repository, call.branch, wanted)), 201)
+
+
+def update_metadata(call: Call) -> Response:
+    """``PUT .../branches/B/objects/stat/user_metadata``."""
+    item = call.lake.stat(call.repository, call.branch, call.wanted("path"))
+    call.lake.stage(call.repository, call.branch, replace(item, metadata=call.texts("set")))
+    return Response(status_code=201)
+
+
+# -- an address first, the link afterwards ------------------------------------------------------------
+
+
+def get_physical_address(call: Call) -> Response:
+    """``GET .../branches/B/staging/backing``: where an upload may go, once."""
+    path = call.wanted("path")
+    call.lake.require_place(call.repository, call.branch, path)
+    expires = time.time() + SIGNED_FOR
+    token = call.state.issue(Waiting(repository=call.repository, branch=call.branch, path=path, expires=expires))
+    found: dict[str, object] = {"physical_address": f"{shapes.SCHEME}uploads/{token}"}
+    if call.flag("presign"):
+        query, ends = call.state.sign(f"write {token}")
+        address = f"{call.state.address}/presigned/uploads/{token}?{query}"
+        found.update(presigned_url=address, presigned_url_expiry=ends)
+    return document(found)
+
+
+def link_physical_address(call: Call) -> Response:
+    """``PUT .../branches/B/staging/backing``: stage what was uploaded to an address that this server gave."""
+    staging = call.body.get("staging")
+    address = staging.get("physical_address") if isinstance(staging, dict) else None
+    return document(shapes.stats(linked(call, str(address or ""))))
+
+
+def stage_object(call: Call) -> Response:
+    """``PUT .../branches/B/objects``: the same under its old name."""
+    return document(shapes.stats(linked(call, call.text("physical_address"))), 201)
+
+
+def linked(call: Call, address: str) -> Entry:
+    """Stage what lies at an address, which is good for one link.
+
+    Raises:
+        Rejected: when this server did not give it for this place, or nothing was uploaded there.
+    """
+    token = address.removeprefix(f"{shapes.SCHEME}uploads/")
+    with call.state.lock:
+        waiting = call.state.waiting.pop(token, None)
+    place = (call.repository, call.branch, call.wanted("path"))
+    if waiting is None or (waiting.repository, waiting.branch, waiting.path) != place or not waiting.digest:
+        raise Rejected(400, "the address was not given by this server for this path, was used, or got no bytes")
+    if call.number("size_bytes") not in (None, waiting.size):
+        raise Rejected(400, f"size_bytes in the body is not {waiting.size}, the size of what was uploaded")
+    metadata = call.texts("user_metadata") or call.texts("metadata")
+    return call.lake.stage(
+        call.repository,
+        call.branch,
+        Entry(
+            path=waiting.path,
+            digest=waiting.digest,
+            size=waiting.size,
+            time=call.number("mtime") or int(time.time()),
+            content_type=call.text("content_type", ""),
+            metadata=metadata,
+        ),
+    )
+
+
+def is_there(call: Call) -> bool:
+    """Whether an object is at the path of a call."""
+    try:
+        call.lake.stat(call.repository, call.branch, call.wanted("path"))
+    except ObjectNotFound:
+        return False
+    except EngineError:
+        raise
+    return True
