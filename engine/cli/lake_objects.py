@@ -24,7 +24,7 @@ from engine.errors import NotFound, UsageError
 from engine.lake.protocol import Entry, Lake, NothingToCommit, ObjectNotFound, Progress, Signed, Upload
 from engine.lake.uri import LakeUri, parse
 from engine.report.clean import terminal
-from engine.wiring import home_here
+from engine.wiring import Home, home_here
 
 BLOCK = 1 << 20
 STDIN = "-"
@@ -49,7 +49,7 @@ def ls(
     amount: int = typer.Option(None, "--amount", min=1, help="At most so many."),
     json: bool = JSON,
 ) -> int:
-    """What begins with a path: objects, and folders as one line each. A branch shows what is staged, too."""
+    """List objects, and folders as one line each. A branch shows what is staged, too."""
     at, lake = parse(uri), home_here().lake
     found = lake.list(at.repository, at.ref, at.path, after=after, delimiter="" if recursive else "/")
     if json:
@@ -63,7 +63,7 @@ def ls(
 
 
 def stat(uri: str = OBJECT, json: bool = JSON) -> int:
-    """One object: its size, digest, time and metadata."""
+    """Show an object's size, digest, time and metadata."""
     at = parse(uri)
     entry = home_here().lake.stat(at.repository, at.ref, at.path)
     if json:
@@ -85,7 +85,7 @@ def stat(uri: str = OBJECT, json: bool = JSON) -> int:
 
 
 def cat(uri: str = OBJECT, json: bool = JSON) -> int:
-    """An object's bytes, on standard output. With --json they are in base64."""
+    """Print an object's bytes; with --json in base64."""
     at, lake = parse(uri), home_here().lake
     with lake.open(at.repository, at.ref, at.path) as stream:
         if json:
@@ -116,18 +116,19 @@ def put(
 ) -> int:
     """Stage a file or folder on a branch. Of a folder only what changed since the last time is read."""
     require_message(commit, message)
-    lake, at = home_here().lake, parse(uri)
+    home, at = home_here(), parse(uri)
     wanted = signed(message, author, meta) if commit else None
     if source != STDIN and Path(source).is_dir():
         if content_type:
             raise UsageError("--content-type is for one file", hint="leave it out, or put the files one by one")
+        require_other(Path(source), home)
         at = replace(at, path=f"{at.path.removesuffix('/')}/" if at.path else "")
-        done = put_folder(lake, at, Path(source), wanted, delete=delete)
+        done = put_folder(home.lake, at, Path(source), wanted, delete=delete)
     else:
         if delete:
             raise UsageError("--delete is for a folder", place=source, hint="leave it out, or name a folder")
         at = replace(at, path=at.path if at.path[-1:] not in ("", "/") else at.path + name_of(source))
-        done = put_one(lake, at, source, wanted, content_type)
+        done = put_one(home.lake, at, source, wanted, content_type)
     return say_put(done, at, committed=commit, json=json)
 
 
@@ -137,6 +138,17 @@ def require_message(commit: bool, message: str) -> None:
         raise UsageError("a commit needs a message", hint="write --commit -m MESSAGE")
     if message and not commit:
         raise UsageError("a message is given, but nothing is to be committed", hint="add --commit, or leave -m out")
+
+
+def require_other(folder: Path, home: Home) -> None:
+    """Refuse a folder that the lake itself lies in, as putting it would never come to an end.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if home.path.resolve().is_relative_to(folder.resolve()):
+        hint = "put the folders beside it one by one"
+        raise UsageError("Engine keeps its own state in this folder", place=str(folder), hint=hint)
 
 
 def name_of(source: str) -> str:
@@ -245,7 +257,7 @@ def get(
     force: bool = typer.Option(False, "--force", "-f", help="Overwrite other files that are there."),
     json: bool = JSON,
 ) -> int:
-    """Take an object, or all that is in a folder, out of the lake. Bytes are checked against their digests."""
+    """Take an object or a folder out of the lake. Bytes are checked against their digests."""
     from engine.lake.checkout import steady, take_out, take_out_one
 
     at, lake = parse(uri), home_here().lake
@@ -306,7 +318,7 @@ def beside(lake: Lake, at: LakeUri, prefix: str) -> Iterator[Entry]:
 
 
 def rm(uri: str = OBJECT, recursive: bool = RECURSIVE, json: bool = JSON) -> int:
-    """Stage the removal of an object, or of all that is in a folder."""
+    """Stage the removal of an object or a folder."""
     at, lake = parse(uri), home_here().lake
     if recursive:
         removed = remove_below(lake, at)

@@ -209,6 +209,12 @@ def test_putting_a_file_that_is_there_already_commits_nothing(root: Path) -> Non
     assert home(root).lake.resolve("repo", "main") == head
 
 
+def test_the_lake_is_not_put_into_itself(root: Path) -> None:
+    found = lake(root, "put", ".", f"{MAIN}/all/")
+    assert (found.code, lake(root, "status", MAIN).out) == (2, "")
+    assert "own state" in found.err
+
+
 def test_what_a_process_gives_is_put_like_a_file(root: Path) -> None:
     os.mkfifo(root / "pipe")
     command = [sys.executable, "-m", "engine.cli.main", "lake", "put", "pipe", f"{MAIN}/p"]
