@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.protocol import Commit, Entry, Lake, Signed
 from engine.store.objects import ObjectStore
+
+VARIABLES = (
+    "LAKECTL_SERVER_ENDPOINT_URL",
+    "LAKECTL_CREDENTIALS_ACCESS_KEY_ID",
+    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY",
+)
+NAMED = {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +43,48 @@ def embedded(folder: Path) -> Iterator[Kind]:
     yield Kind(name="embedded", lake=EmbeddedLake(folder / "lake", objects), objects=objects, examples=20)
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[Kind]:
+    """The lakeFS client against ``engine lake serve``, a process of its own, over a socket."""
+    with server(folder) as variables:
+        yield remote("served", variables, folder)
+
+
+@contextmanager
+def lakefs(folder: Path) -> Iterator[Kind]:
+    """The lakeFS client against the server that the environment named when the tests began."""
+    yield remote("lakefs", NAMED, folder)
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[dict[str, str]]:
+    """``engine lake serve`` on any free port, and the variables by which clients find it."""
+    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
+    environment = {**os.environ, "ENGINE_HOME": str(folder / "served")}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        names = ("endpoint", "access_key_id", "secret_access_key")
+        try:
+            yield dict(zip(VARIABLES, (said[name] for name in names), strict=True))
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def remote(name: str, variables: Mapping[str, str], folder: Path) -> Kind:
+    """The lakeFS client with a store of its own."""
+    from engine.lake.lakefs import LakeFS, credentials
+
+    found = credentials(variables, folder)
+    assert found is not None
+    objects = ObjectStore(folder / "objects")
+    return Kind(name=name, lake=LakeFS(found, objects, folder / "cache"), objects=objects, examples=3)
+
+
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Kind]]] = {"embedded": embedded}
+if find_spec("engine.lake.lakefs"):
+    KINDS |= {"served": served, "lakefs": lakefs}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
