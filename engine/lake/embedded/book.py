@@ -56,7 +56,7 @@ class Stored:
 
 def seal_of(values: Iterable[object]) -> bytes:
     """What a row is sealed with: the first half of the SHA-256 of its other values."""
-    return hashlib.sha256(orjson.dumps(list(values))).digest()[:16]
+    return hashlib.sha256(orjson.dumps(tuple(values))).digest()[:16]
 
 
 class Book:
@@ -231,11 +231,16 @@ class Book:
     def staged(self, repository: str, branch: str, after: str = "", prefix: str = "") -> list[tuple[str, Row | None]]:
         """The next 1000 staged changes behind ``after``, by path."""
         query = (
-            "select * from staged where repository = ? and branch = ? and path > ? and path >= ? order by path limit ?"
+            "select path, row, seal from staged"
+            " where repository = ? and branch = ? and path > ? and path >= ? and path < ? order by path limit ?"
         )
-        rows = self.db.execute(query, (repository, branch, after, prefix, PAGE)).fetchall()
-        found = [(row[2], orjson.loads(row[3])) for row in map(self.unsealed, rows)]
-        return [(path, row) for path, row in found if path.startswith(prefix)]
+        values = (repository, branch, after, prefix, prefix + END, PAGE)
+        found: list[tuple[str, Row | None]] = []
+        for path, row, seal in self.db.execute(query, values):
+            if seal_of((repository, branch, path, row.decode(errors="replace"))) != seal:
+                raise DigestMismatch("a row in the lake", bytes_of(seal).hex(), "something else", place=str(self.path))
+            found.append((path, orjson.loads(row)))
+        return found
 
     def all_staged(self, repository: str, branch: str) -> Iterator[tuple[str, Row | None]]:
         """Every staged change of a branch, by path."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from engine.errors import EngineError
+from engine.lake.embedded import tree
 from engine.lake.protocol import Entry, ObjectNotFound
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import MOST, Call, Rejected, document, nothing, page
@@ -25,6 +26,10 @@ RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 def list_objects(call: Call) -> Response:
     """``GET .../refs/REF/objects/ls``."""
+    if not call.query.get("delimiter") and not call.flag("presign"):
+        prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
+        rows = call.lake.rows_below(call.repository, call.ref, prefix, after)
+        return page(call, rows, shapes.row_stats, tree.last_of)
     found = call.lake.list(
         call.repository,
         call.ref,
