@@ -38,6 +38,7 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "transform": ("__call__",),
     "source": ("__call__",),
 }
+Definitions = Mapping[str, ast.ClassDef | ast.FunctionDef]
 ScalarType = Literal["FP32", "FP64", "INT64", "BOOL", "BYTES"]
 
 
@@ -298,7 +299,7 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
     definition = definitions.get(reference.attribute)
     if definition is None:
         raise NotFound(f"class or function in {path.name}", reference.attribute, definitions)
-    parameters, open_ended = signature(definition)
+    parameters, open_ended = signature(definition, definitions)
     doc = ast.get_docstring(definition) or ""
     return Description(
         reference=reference,
@@ -324,14 +325,24 @@ def parsed(path: Path) -> ast.Module:
         ) from error
 
 
-def signature(definition: ast.ClassDef | ast.FunctionDef) -> tuple[tuple[Parameter, ...], bool]:
-    """The keyword parameters of a class (its ``__init__``, else its annotated fields) or of a function."""
+def signature(
+    definition: ast.ClassDef | ast.FunctionDef, definitions: Definitions
+) -> tuple[tuple[Parameter, ...], bool]:
+    """The keyword parameters of a class (its ``__init__``, else its annotated fields) or of a function.
+
+    A class without an ``__init__`` of its own has those of its bases, too, as far as they are among ``definitions``.
+    """
     if isinstance(definition, ast.FunctionDef):
         return arguments(definition.args, skip=1)
     for node in definition.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             return arguments(node.args, skip=1)
-    return tuple(fields(definition)), False
+    others = {name: other for name, other in definitions.items() if name != definition.name}
+    bases = [others[base.id] for base in definition.bases if isinstance(base, ast.Name) and base.id in others]
+    inherited = [signature(base, others) for base in reversed(bases)]
+    found = {item.name: item for parameters, _ in inherited for item in parameters}
+    found |= {item.name: item for item in fields(definition)}
+    return tuple(found.values()), any(open_ended for _, open_ended in inherited)
 
 
 def arguments(args: ast.arguments, skip: int) -> tuple[tuple[Parameter, ...], bool]:

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Home:
-    """Everything that Engine keeps for a project. ``path`` is ``ENGINE_HOME``, by default ``.engine`` in the root."""
+    """Everything that Engine keeps for a project. ``path`` is ``ENGINE_HOME``, by default ``.engine`` in the root.
+
+    ``server`` is the address of the lakeFS server that ``lake`` is on; without one it is the embedded lake.
+    """
 
     path: Path
     root: Path
     store: ObjectStore
     lake: Lake
+    server: str | None = None
 
     @property
     def registry(self) -> Registry:
@@ -80,14 +84,27 @@ def home_path(root: Path) -> Path:
 
 
 def open_home(root: Path) -> Home:
-    """The project's state. Nothing is created before something is written."""
-    from engine.lake.embedded.lake import EmbeddedLake
+    """The project's state: on the lakeFS server that the environment names, else all here.
+
+    Nothing is created before something is written.
+
+    Raises:
+        UsageError: for a home that is no folder, and a server that is half configured.
+    """
+    from engine.lake.credentials import credentials
 
     path = home_path(root)
     if path.exists() and not path.is_dir():
         raise UsageError("not a folder", place=f"ENGINE_HOME {path}", hint="set it to a folder, or unset it")
     store = ObjectStore(path / "objects")
-    return Home(path=path, root=root, store=store, lake=EmbeddedLake(path / "lake", store, hooks_of(path, root)))
+    found = credentials(os.environ, Path.home())
+    if found is None:
+        return Home(path=path, root=root, store=store, lake=embedded_lake(path, hooks_of(path, root)))
+    from engine.lake.lakefs import Server
+    from engine.lake.remote import RemoteLake
+
+    lake = RemoteLake(Server(found), store, path / "cache" / "lakefs")
+    return Home(path=path, root=root, store=store, lake=lake, server=found.endpoint)
 
 
 def embedded_lake(path: Path, hooks: Actions | None = None) -> EmbeddedLake:

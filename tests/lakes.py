@@ -8,22 +8,17 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from engine.lake.credentials import Credentials, credentials
 from engine.lake.embedded.lake import EmbeddedLake
+from engine.lake.lakefs import Server
 from engine.lake.protocol import Commit, Entry, Lake, Signed
+from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
-
-VARIABLES = (
-    "LAKECTL_SERVER_ENDPOINT_URL",
-    "LAKECTL_CREDENTIALS_ACCESS_KEY_ID",
-    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY",
-)
-NAMED = {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,47 +39,47 @@ def embedded(folder: Path) -> Iterator[Kind]:
 
 
 @contextmanager
+def served_address(folder: Path, *options: str) -> Iterator[Credentials]:
+    """``engine lake serve`` for a project in ``folder``, in a process of its own, and the key for it."""
+    (folder / ".engine").mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json", *options]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            yield Credentials(
+                endpoint=said["endpoint"],
+                access_key_id=said["access_key_id"],
+                secret_access_key=said["secret_access_key"],
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@contextmanager
 def served(folder: Path) -> Iterator[Kind]:
-    """The lakeFS client against ``engine lake serve``, a process of its own, over a socket."""
-    with server(folder) as variables:
-        yield remote("served", variables, folder)
+    """``engine lake serve`` over a socket, through the client of lakeFS."""
+    objects = ObjectStore(folder / "client" / "objects")
+    with served_address(folder / "server") as found:
+        lake = RemoteLake(Server(found), objects, folder / "client" / "cache")
+        yield Kind(name="served", lake=lake, objects=objects, examples=4)
 
 
 @contextmanager
 def lakefs(folder: Path) -> Iterator[Kind]:
-    """The lakeFS client against the server that the environment named when the tests began."""
-    yield remote("lakefs", NAMED, folder)
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[dict[str, str]]:
-    """``engine lake serve`` on any free port, and the variables by which clients find it."""
-    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
-    environment = {**os.environ, "ENGINE_HOME": str(folder / "served")}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        names = ("endpoint", "access_key_id", "secret_access_key")
-        try:
-            yield dict(zip(VARIABLES, (said[name] for name in names), strict=True))
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def remote(name: str, variables: Mapping[str, str], folder: Path) -> Kind:
-    """The lakeFS client with a store of its own."""
-    from engine.lake.lakefs import LakeFS, credentials
-
-    found = credentials(variables, folder)
-    assert found is not None
+    """The lakeFS server that the environment of this test run names."""
+    assert REAL is not None
     objects = ObjectStore(folder / "objects")
-    return Kind(name=name, lake=LakeFS(found, objects, folder / "cache"), objects=objects, examples=3)
+    yield Kind(name="lakefs", lake=RemoteLake(Server(REAL), objects, folder / "cache"), objects=objects, examples=4)
 
 
-KINDS: dict[str, Callable[[Path], AbstractContextManager[Kind]]] = {"embedded": embedded}
-if find_spec("engine.lake.lakefs"):
-    KINDS |= {"served": served, "lakefs": lakefs}
+REAL = credentials(os.environ, Path.home()) if os.environ.get("ENGINE_TEST_LAKEFS") == "1" else None
+KINDS: dict[str, Callable[[Path], AbstractContextManager[Kind]]] = {
+    "embedded": embedded,
+    "served": served,
+    "lakefs": lakefs,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,5 +164,4 @@ def new_place(kind: Kind) -> Iterator[Place]:
 
 def wanted_kinds() -> list[str]:
     """The kinds of lake that are there to be tested."""
-    real = os.environ.get("ENGINE_TEST_LAKEFS") == "1"
-    return [name for name in KINDS if name != "lakefs" or real]
+    return [name for name in KINDS if name != "lakefs" or REAL is not None]

@@ -17,7 +17,6 @@ import typer
 
 from engine.cli import view
 from engine.errors import FAILED, YES, EngineError
-from engine.lake.protocol import Lake
 from engine.plugins import installed, source_of
 from engine.wiring import Home, home_here
 
@@ -107,17 +106,13 @@ def home_is_writable(home: Home) -> Iterator[Finding]:
 def lake_answers(home: Home) -> Iterator[Finding]:
     """The lake can be read."""
     try:
-        names = sorted(repository.name for repository in lake_of(home).repositories())
+        names = sorted(repository.name for repository in home.lake.repositories())
     except EngineError as error:
         yield Finding(what="lake", well=False, fact=error.fact, hint=error.hint)
         return
     hint = "" if names else "`engine quickstart` puts the sample data there"
-    yield Finding(what="lake", well=True, fact=", ".join(names) or "empty", hint=hint)
-
-
-def lake_of(home: Home) -> Lake:
-    """The project's lake."""
-    return home.lake
+    where = f"on {home.server}" if home.server else "embedded"
+    yield Finding(what="lake", well=True, fact=f"{where}: {', '.join(names) or 'empty'}", hint=hint)
 
 
 def ports_can_be_bound(_: Home) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ def history(lake: Lake) -> tuple[Commit, ...]:
     """
     found = tuple(lake.log(REPOSITORY, DEFAULT_BRANCH, first_parent=True))[::-1][:LENGTH]
     for month, commit in enumerate(found[1:], start=1):
-        if (commit.message, commit.author) != (message(month), AUTHOR):
+        if (commit.message, commit.metadata.get("source")) != (message(month), PACKAGE):
             raise occupied()
     return found
 

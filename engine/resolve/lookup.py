@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from engine.spec.model import KeyPath
 from engine.spec.positions import Positions
 from engine.spec.surroundings import read_schema
 from engine.spec.vocabulary import format_of
+
+MOST_SUGGESTED = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,24 +110,26 @@ def is_file(uri: LakeUri) -> bool:
 
 
 def list_files(uri: LakeUri, commit: str, lake: Lake) -> tuple[DataFile, ...]:
-    """The files at a commit: the one that ``uri`` names, or all below it, sorted by path."""
+    """The files at a commit: the one that ``uri`` names, or all below it, sorted by path. Their bytes are here then."""
     if is_file(uri):
         try:
-            entry = lake.stat(uri.repository, commit, uri.path)
+            found = [lake.stat(uri.repository, commit, uri.path)]
         except NotFound as error:
             raise path_not_found(uri, commit, lake) from error
-        return (DataFile(path=uri.path.rpartition("/")[2], digest=entry.digest, size=entry.size),)
-    entries = list(lake.list(uri.repository, commit, uri.path))
-    if not entries:
+    else:
+        found = list(lake.list(uri.repository, commit, uri.path))
+    if not found:
         raise path_not_found(uri, commit, lake)
+    folder = uri.path.rpartition("/")[0] + "/" if "/" in uri.path else ""
+    entries = [lake.fetch(uri.repository, commit, entry) for entry in found]
     return tuple(
-        DataFile(path=entry.path.removeprefix(uri.path), digest=entry.digest, size=entry.size) for entry in entries
+        DataFile(path=entry.path.removeprefix(folder), digest=entry.digest, size=entry.size) for entry in entries
     )
 
 
 def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
     """The error for a path that is not in a commit, with the nearest that is."""
-    known = {entry.path for entry in lake.list(uri.repository, commit, "")}
+    known = {entry.path for entry in islice(lake.list(uri.repository, commit), MOST_SUGGESTED)}
     known |= {path.rpartition("/")[0] + "/" for path in known if "/" in path}
     what = "object" if is_file(uri) else "folder"
     return NotFound(

@@ -268,19 +268,3 @@ def test_a_missing_and_a_doubled_column_are_refused() -> None:
     doubled = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     with pytest.raises(StepFailed, match='2 columns are called "x"'):
         require_column(doubled, "x", "target")
-
-
-# -- native models ---------------------------------------------------------------------------------------------
-
-
-def test_a_native_model_is_read_only_by_the_home_that_wrote_it(context: Context, tmp_path: Path) -> None:
-    kept = context.put_private({"a": 1})
-    assert context.private(kept) == {"a": 1}
-    other = Context(store=context.store, home=tmp_path / "other", run_id="", step="x")
-    with pytest.raises(StepFailed, match="not written by this Engine home"):
-        other.private(kept)
-
-
-def test_the_key_of_a_home_is_readable_by_its_owner_alone(context: Context, tmp_path: Path) -> None:
-    context.put_private(1)
-    assert (tmp_path / "home.key").stat().st_mode & 0o077 == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,9 @@ from engine.steps.context import Context
 from engine.steps.model import Inputs
 from engine.store.objects import ObjectStore
 
-TABLE = pa.table({"x": [1.5, 2.5, None], "n": pa.array([1, 2, 3], pa.int64()), "s": ["a", "b,c", "é"]})
+TABLE = pa.table(
+    {"x": [1.5, 2.5, None], "n": pa.array([1, 2, 3], pa.int64()), "s": ["a", "b,c", "é"], "b": [True, False, True]}
+)
 
 
 @pytest.fixture
@@ -66,7 +69,6 @@ FORMATS: list[tuple[str, Callable[[pa.Table], bytes]]] = [
     ("arrow", lambda table: arrow(table, stream=True)),
     ("jsonl", jsonl),
 ]
-NAMED = [format for format, _ in FORMATS]
 
 
 @pytest.mark.parametrize(("format", "write"), FORMATS, ids=["csv", "parquet", "arrow", "arrow stream", "jsonl"])
@@ -135,6 +137,12 @@ def test_text_of_every_kind_becomes_plain_text(context: Context, kind: pa.DataTy
 def test_equal_tables_are_equal_bytes_whatever_their_batches_and_metadata(context: Context) -> None:
     several = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)]).replace_schema_metadata({"pandas": "{}"})
     assert context.put_table(TABLE) == context.put_table(several)
+
+
+def test_a_table_of_another_length_than_was_recorded_is_not_opened(context: Context) -> None:
+    table = context.put_table(TABLE)
+    with pytest.raises(DigestMismatch):
+        context.table(replace(table, size=table.size + 1))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def test_an_integer_column_with_nulls_stays_one_of_integers(context: Context) ->
     table = pa.table({"n": pa.array([2**53 + 1, None], pa.int64())})
     found = checked(context, table, n={"dtype": "int64", "nullable": True})
     assert found.equals(table)
+    with pytest.raises(Violations, match="column n, not_nullable, null"):
+        checked(context, table, n={"dtype": "int64"})
+
+
+def test_a_missing_column_is_a_failure_case(context: Context) -> None:
+    with pytest.raises(Violations, match="1 failure case in 4 rows; the worst: column zzz, is not in the data"):
+        checked(context, zzz={"dtype": "int64"})
 
 
 def test_an_empty_table_keeps_every_schema_of_its_columns(context: Context) -> None:

@@ -29,8 +29,20 @@ def test_a_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "home.key").stat().st_mode) == 0o600
 
 
+def context_in(home: Path, store: ObjectStore) -> Context:
+    return Context(store=store, home=home, run_id="", step="train")
+
+
+def test_a_native_model_is_read_only_by_the_home_that_wrote_it(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path / "objects")
+    kept = context_in(tmp_path / "one", store).put_private({"a": 1})
+    assert context_in(tmp_path / "one", store).private(kept) == {"a": 1}
+    with pytest.raises(StepFailed, match="not written by this Engine home"):
+        context_in(tmp_path / "other", store).private(kept)
+
+
 def test_what_was_sealed_with_another_key_is_refused_until_it_is_kept_anew(tmp_path: Path) -> None:
-    context = Context(store=ObjectStore(tmp_path / "objects"), home=tmp_path, run_id="", step="train")
+    context = context_in(tmp_path, ObjectStore(tmp_path / "objects"))
     kept = context.put_private({"a": 1})
     (tmp_path / "home.key").unlink()
     with pytest.raises(StepFailed, match="not written by this Engine home"):

@@ -425,7 +425,7 @@ class EmbeddedLake:
         if self.hooks is not None:
             with self._read() as book:
                 self._merged(book, repository, merged, source, destination, strategy)
-            self._ask(repository, "pre-merge", destination, merged, signed)
+            self._ask(repository, "pre-merge", destination, merged, signed, source)
         with self._write() as book:
             head, changes = self._merged(book, repository, merged, source, destination, strategy)
             nodes = book.nodes()
@@ -559,13 +559,16 @@ class EmbeddedLake:
         self._ask(repository, "pre-commit", branch, branch, signed)
         return seen
 
-    def _ask(self, repository: str, kind: EventKind, branch: str, source: str, signed: Signed) -> None:
+    def _ask(
+        self, repository: str, kind: EventKind, branch: str, source: str, signed: Signed, merge_source: str = ""
+    ) -> None:
         if self.hooks is not None:
             event = Event(
                 kind=kind,
                 repository=repository,
                 branch=branch,
                 source=source,
+                merge_source=merge_source,
                 author=signed.author,
                 message=signed.message,
                 metadata=signed.metadata,

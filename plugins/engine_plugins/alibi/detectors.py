@@ -31,7 +31,6 @@ from engine_plugins.drift.columns import (
 
 CORRECTIONS = ("bonferroni", "fdr")
 ALTERNATIVES = ("two-sided", "less", "greater")
-REFERENCE_ROWS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +101,7 @@ class TabularDrift:
     correction: Literal["bonferroni", "fdr"] = "bonferroni"
     alternative: Literal["two-sided", "less", "greater"] = "two-sided"
     features: list[str] | None = None
-    reference_rows: int = REFERENCE_ROWS
+    reference_rows: int = 50_000
 
     def __post_init__(self) -> None:
         """Raises: PluginFailed, for a value out of its range."""

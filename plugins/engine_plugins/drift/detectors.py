@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from scipy import stats
 from engine.plugins import DriftVerdict, Feature
 from engine_plugins.drift.columns import (
     FloatArray,
+    Role,
     categories,
     chosen,
     described,
@@ -29,7 +30,6 @@ from engine_plugins.drift.columns import (
 )
 
 CORRECTIONS = ("bonferroni", "none")
-REFERENCE_ROWS = 50_000
 # Up to this many values on either side scipy computes the exact distribution of the statistic.
 EXACT_ROWS = 10_000
 
@@ -73,87 +73,94 @@ class UnivariateDetector:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class KolmogorovSmirnov:
+class Univariate:
+    """A test on each feature of one role. ``instead`` is the detector for the other role."""
+
+    role: ClassVar[Role]
+    instead: ClassVar[str]
+
+    p_val: float = 0.05
+    features: list[str] | None = None
+    correction: Literal["bonferroni", "none"] = "bonferroni"
+    reference_rows: int = 50_000
+
+    def __post_init__(self) -> None:
+        """Raises: PluginFailed, for a value out of its range."""
+        require_option("correction", self.correction, CORRECTIONS)
+        require_ranges(self.p_val, self.reference_rows)
+
+    @staticmethod
+    def test(reference: pa.Table, feature: Feature) -> Test:
+        """The test of one feature against its reference."""
+        raise NotImplementedError
+
+    def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
+        """Keep the reference of the watched features.
+
+        Raises:
+            PluginFailed: for a feature that is not there, of the other role or without values.
+        """
+        watched = chosen(features, self.features, (self.role,), instead=self.instead)
+        kept = sampled(reference, watched, self.reference_rows, seed)
+        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+
+    def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
+        """The detector whose state this is; the same verdicts."""
+        tests = {feature.name: self.test(reference, feature) for feature in restored(parameters)}
+        return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
+
+
+class KolmogorovSmirnov(Univariate):
     """Two-sample Kolmogorov-Smirnov test on each numeric feature.
 
     ``features``: which ones, else all numeric. Null and NaN are left out, feature by feature. Values are compared
     as float32, which is what a server sees. ``reference_rows``: of a longer reference so many are drawn by the seed.
     """
 
-    p_val: float = 0.05
-    features: list[str] | None = None
-    correction: Literal["bonferroni", "none"] = "bonferroni"
-    reference_rows: int = REFERENCE_ROWS
+    role = "numeric"
+    instead = "chi2"
 
-    def __post_init__(self) -> None:
-        """Raises: PluginFailed, for a value out of its range."""
-        require_option("correction", self.correction, CORRECTIONS)
-        require_ranges(self.p_val, self.reference_rows)
-
-    def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
-        """Keep the reference of the watched features.
+    @staticmethod
+    def test(reference: pa.Table, feature: Feature) -> Test:
+        """The test of one feature against its reference, which is sorted once.
 
         Raises:
-            PluginFailed: for a feature that is not there, not numeric or without values.
+            PluginFailed: when the reference has no value.
         """
-        watched = chosen(features, self.features, ("numeric",), instead="chi2")
-        kept = sampled(reference, watched, self.reference_rows, seed)
-        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+        ordered = np.sort(numbers(reference, feature))
+        require_seen(feature, len(ordered))
 
-    def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
-        """The detector whose state this is; the same verdicts."""
-        tests = {feature.name: kolmogorov_smirnov(reference, feature) for feature in restored(parameters)}
-        return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
+        def compared(window: pa.Table) -> tuple[float, float]:
+            values = np.sort(numbers(window, feature))
+            return two_samples(ordered, values) if len(values) else (1.0, 0.0)
+
+        return compared
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChiSquare:
+class ChiSquare(Univariate):
     """Chi-squared test of homogeneity on each categorical feature.
 
     ``features``: which ones, else all categorical. Null and the empty text are left out; a category that the
     reference never had counts as one of its own. ``reference_rows``: of a longer reference so many are drawn.
     """
 
-    p_val: float = 0.05
-    features: list[str] | None = None
-    correction: Literal["bonferroni", "none"] = "bonferroni"
-    reference_rows: int = REFERENCE_ROWS
+    role = "categorical"
+    instead = "ks"
 
-    def __post_init__(self) -> None:
-        """Raises: PluginFailed, for a value out of its range."""
-        require_option("correction", self.correction, CORRECTIONS)
-        require_ranges(self.p_val, self.reference_rows)
-
-    def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
-        """Keep the reference of the watched features.
+    @staticmethod
+    def test(reference: pa.Table, feature: Feature) -> Test:
+        """The test of one feature against the counts of its reference.
 
         Raises:
-            PluginFailed: for a feature that is not there, not categorical or without values.
+            PluginFailed: when the reference has no value.
         """
-        watched = chosen(features, self.features, ("categorical",), instead="ks")
-        kept = sampled(reference, watched, self.reference_rows, seed)
-        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+        expected = categories(reference, feature)
+        require_seen(feature, sum(expected.values()))
 
-    def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
-        """The detector whose state this is; the same verdicts."""
-        tests = {feature.name: chi_square(reference, feature) for feature in restored(parameters)}
-        return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
+        def compared(window: pa.Table) -> tuple[float, float]:
+            return homogeneity(expected, categories(window, feature))
 
-
-def kolmogorov_smirnov(reference: pa.Table, feature: Feature) -> Test:
-    """The test of one feature against its reference, which is sorted once.
-
-    Raises:
-        PluginFailed: when the reference has no value.
-    """
-    ordered = np.sort(numbers(reference, feature))
-    require_seen(feature, len(ordered))
-
-    def test(window: pa.Table) -> tuple[float, float]:
-        values = np.sort(numbers(window, feature))
-        return two_samples(ordered, values) if len(values) else (1.0, 0.0)
-
-    return test
+        return compared
 
 
 def two_samples(reference: FloatArray, window: FloatArray) -> tuple[float, float]:
@@ -183,21 +190,6 @@ def largest_gap(reference: FloatArray, window: FloatArray) -> float:
     before = np.searchsorted(reference, window, "left") / len(reference)
     before -= np.searchsorted(window, window, "left") / len(window)
     return float(max(-at.min(), before.max(), 0.0))
-
-
-def chi_square(reference: pa.Table, feature: Feature) -> Test:
-    """The test of one feature against the counts of its reference.
-
-    Raises:
-        PluginFailed: when the reference has no value.
-    """
-    expected = categories(reference, feature)
-    require_seen(feature, sum(expected.values()))
-
-    def test(window: pa.Table) -> tuple[float, float]:
-        return homogeneity(expected, categories(window, feature))
-
-    return test
 
 
 def homogeneity(reference: Mapping[str, int], window: Mapping[str, int]) -> tuple[float, float]:
