@@ -47,9 +47,9 @@ def test_a_digest_in_a_database_is_a_pin_also_where_a_page_ends_in_it(tmp_path: 
     (tmp_path / "cache").mkdir()
     with closing(sqlite3.connect(tmp_path / "cache" / "remote.db")) as db:
         db.execute("pragma journal_mode = wal")
-        db.execute("create table fetched (path text primary key, digest text) without rowid")
-        rows = [(f"{number:04}" + "x" * (800 + number), digest) for number, digest in enumerate(DIGESTS)]
-        db.executemany("insert into fetched values (?, ?)", rows)
+        db.execute("create table fetched (path text primary key, digest text, more text) without rowid")
+        rows = [(f"{number:04}" + "x" * (200 + number), digest, "y" * 2000) for number, digest in enumerate(DIGESTS)]
+        db.executemany("insert into fetched values (?, ?, ?)", rows)
         db.commit()
         assert pins(tmp_path) == set(DIGESTS)
 
