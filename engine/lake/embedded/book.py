@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time as clock
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ create table if not exists refs (
   primary key (repository, kind, name)
 ) without rowid;
 create table if not exists commits (
-  repository text not null, id text not null, body blob not null, primary key (repository, id)
+  repository text not null, id text not null, body blob not null, added integer not null,
+  primary key (repository, id)
 ) without rowid;
 create table if not exists staged (
   repository text not null, branch text not null, path text not null, row blob not null, seal blob not null,
@@ -200,7 +202,8 @@ class Book:
             "tree": tree,
         }
         id = digest_of(body)
-        self.db.execute("insert or ignore into commits values (?, ?, ?)", (repository, id, canonical_json(body)))
+        values = (repository, id, canonical_json(body), int(clock.time()))
+        self.db.execute("insert or ignore into commits values (?, ?, ?, ?)", values)
         return stored_from(id, body).commit
 
     def nodes(self) -> Nodes:
