@@ -139,6 +139,7 @@ import lakefs_client
 from lakefs_client.client import LakeFSClient
 from engine.lake.credentials import Credentials
 from engine.lake.lakefs import Server
+from engine.lake.protocol import Signed
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 said = json.loads(sys.argv[1])
@@ -158,7 +159,7 @@ lake.create_repository("list")
 Path("many").mkdir()
 for number in range(1000):
     Path(f"many/{number:04}").write_bytes(b"x")
-lake.put_folder("list", "main", "many/", Path("many"))
+lake.put_folder("list", "main", "many/", Path("many"), commit=Signed(message="m"))
 def ours(): return sum(1 for _ in lake.list("list", "main", "many/"))
 def typed(): return len(client.objects_api.list_objects("list", "main", prefix="many/", amount=1000).results)
 for name, act in (("engine", ours), ("lakefs-client, typed", typed)) * 11:
@@ -206,11 +207,13 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
     words = [str(BIN / "engine"), "lake", "serve", "--port", "0", "--json"]
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=quiet_environment()) as process:
         assert process.stdout is not None
-        yield process.stdout.readline(), process.pid
-        process.terminate()
+        try:
+            yield process.stdout.readline(), process.pid
+        finally:
+            process.terminate()
 
 
-def server(rounds: int) -> None:
+def server(_: int) -> None:
     """Through a server on this machine."""
     with scratch() as base, served(base) as (said, pid):
         found = answer(sys.executable, LIST, said, cwd=base)
