@@ -43,7 +43,7 @@ def register(parent: typer.Typer) -> None:
 def status(
     uri: str = typer.Argument(..., metavar="URI", help="lakefs://REPOSITORY/BRANCH[/PATH]"), json: bool = JSON
 ) -> int:
-    """What is staged on a branch: + added, ~ changed, - removed."""
+    """Show what is staged: + added, ~ changed, - removed."""
     at = parse(uri)
     found = home_here().lake.changes(at.repository, at.ref, at.path)
     show_differences(found, {"uri": str(at)}, "nothing is staged", json=json)
@@ -76,7 +76,7 @@ def reset(
     yes: bool = YES,
     json: bool = JSON,
 ) -> int:
-    """Drop what is staged on a branch: all of it, what is in a folder, or at one path."""
+    """Drop what is staged: all, in a folder, or at a path."""
     at, lake = parse(uri), home_here().lake
     whole = at.path[-1:] in ("", "/")
     dropped = sum(whole or item.path == at.path for item in lake.changes(at.repository, at.ref, at.path))
@@ -99,7 +99,7 @@ def log(
     first_parent: bool = typer.Option(False, "--first-parent", help="Only along first parents."),
     json: bool = JSON,
 ) -> int:
-    """A commit and all that it came from, the newest first."""
+    """Show a commit and what it came from, newest first."""
     at = parse_ref(ref)
     found = islice(home_here().lake.log(at.repository, at.ref, first_parent=first_parent), amount)
     if json:
@@ -120,7 +120,7 @@ def diff(
     exit_code: bool = typer.Option(False, "--exit-code", help="Leave with 1 when they differ."),
     json: bool = JSON,
 ) -> int:
-    """What the second has that the first has not: since they parted, as a merge would bring it, or as they are."""
+    """Compare two refs, or show what is staged. Of two: what a merge of the second into the first would bring."""
     one, lake = parse(left), home_here().lake
     if right is None:
         if two_dot:
@@ -150,7 +150,7 @@ def merge(
     meta: list[str] = META,
     json: bool = JSON,
 ) -> int:
-    """Bring to a branch what another one changed since they parted. A conflict leaves everything as it was."""
+    """Bring what one branch changed to another. A conflict leaves everything as it was."""
     one, two = parse_ref(source), parse_ref(destination)
     require_same(one.repository, two)
     wanted = signed(message, author, meta)
@@ -178,7 +178,7 @@ def revert(
     meta: list[str] = META,
     json: bool = JSON,
 ) -> int:
-    """Undo on a branch what a commit did, as a new commit."""
+    """Undo what a commit did, as a new commit."""
     at = parse_ref(branch)
     wanted = signed(message, author, meta)
     made = home_here().lake.revert(at.repository, at.ref, ref_in(at.repository, ref), wanted, parent=parent)
@@ -194,7 +194,7 @@ def cherry_pick(
     meta: list[str] = META,
     json: bool = JSON,
 ) -> int:
-    """Do on a branch what a commit did elsewhere, as a new commit."""
+    """Do again what a commit did, on another branch."""
     at = parse_ref(branch)
     wanted = signed(message, author, meta)
     made = home_here().lake.cherry_pick(at.repository, at.ref, ref_in(at.repository, ref), wanted, parent=parent)

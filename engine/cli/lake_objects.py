@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import islice
@@ -21,13 +21,14 @@ from engine.cli.lake_asked import AUTHOR, JSON, MESSAGE, META, signed
 from engine.cli.lake_progress import bytes_done
 from engine.cli.lake_view import commit_document, entry_document, entry_line, growing_document, moment, size
 from engine.errors import NotFound, UsageError
-from engine.lake.protocol import Lake, NothingToCommit, ObjectNotFound, Progress, Signed, Upload
+from engine.lake.protocol import Entry, Lake, NothingToCommit, ObjectNotFound, Progress, Signed, Upload
 from engine.lake.uri import LakeUri, parse
 from engine.report.clean import terminal
-from engine.wiring import home_here
+from engine.wiring import Home, home_here
 
 BLOCK = 1 << 20
 STDIN = "-"
+MOST_SUGGESTED = 100
 OBJECT = typer.Argument(..., metavar="URI", help="lakefs://REPOSITORY/REF/PATH")
 RECURSIVE = typer.Option(False, "--recursive", "-r", help="Everything below it.")
 
@@ -48,7 +49,7 @@ def ls(
     amount: int = typer.Option(None, "--amount", min=1, help="At most so many."),
     json: bool = JSON,
 ) -> int:
-    """What begins with a path: objects, and folders as one line each. A branch shows what is staged, too."""
+    """List objects, and folders as one line each. A branch shows what is staged, too."""
     at, lake = parse(uri), home_here().lake
     found = lake.list(at.repository, at.ref, at.path, after=after, delimiter="" if recursive else "/")
     if json:
@@ -62,7 +63,7 @@ def ls(
 
 
 def stat(uri: str = OBJECT, json: bool = JSON) -> int:
-    """One object: its size, digest, time and metadata."""
+    """Show an object's size, digest, time and metadata."""
     at = parse(uri)
     entry = home_here().lake.stat(at.repository, at.ref, at.path)
     if json:
@@ -84,7 +85,7 @@ def stat(uri: str = OBJECT, json: bool = JSON) -> int:
 
 
 def cat(uri: str = OBJECT, json: bool = JSON) -> int:
-    """An object's bytes, on standard output. With --json they are in base64."""
+    """Print an object's bytes; with --json in base64."""
     at, lake = parse(uri), home_here().lake
     with lake.open(at.repository, at.ref, at.path) as stream:
         if json:
@@ -115,18 +116,19 @@ def put(
 ) -> int:
     """Stage a file or folder on a branch. Of a folder only what changed since the last time is read."""
     require_message(commit, message)
-    lake, at = home_here().lake, parse(uri)
+    home, at = home_here(), parse(uri)
     wanted = signed(message, author, meta) if commit else None
     if source != STDIN and Path(source).is_dir():
         if content_type:
             raise UsageError("--content-type is for one file", hint="leave it out, or put the files one by one")
+        require_other(Path(source), home)
         at = replace(at, path=f"{at.path.removesuffix('/')}/" if at.path else "")
-        done = put_folder(lake, at, Path(source), wanted, delete=delete)
+        done = put_folder(home.lake, at, Path(source), wanted, delete=delete)
     else:
         if delete:
             raise UsageError("--delete is for a folder", place=source, hint="leave it out, or name a folder")
         at = replace(at, path=at.path if at.path[-1:] not in ("", "/") else at.path + name_of(source))
-        done = put_one(lake, at, source, wanted, content_type)
+        done = put_one(home.lake, at, source, wanted, content_type)
     return say_put(done, at, committed=commit, json=json)
 
 
@@ -136,6 +138,17 @@ def require_message(commit: bool, message: str) -> None:
         raise UsageError("a commit needs a message", hint="write --commit -m MESSAGE")
     if message and not commit:
         raise UsageError("a message is given, but nothing is to be committed", hint="add --commit, or leave -m out")
+
+
+def require_other(folder: Path, home: Home) -> None:
+    """Refuse a folder that the lake itself lies in, as putting it would never come to an end.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if home.path.resolve().is_relative_to(folder.resolve()):
+        hint = "put the folders beside it one by one"
+        raise UsageError("Engine keeps its own state in this folder", place=str(folder), hint=hint)
 
 
 def name_of(source: str) -> str:
@@ -244,12 +257,12 @@ def get(
     force: bool = typer.Option(False, "--force", "-f", help="Overwrite other files that are there."),
     json: bool = JSON,
 ) -> int:
-    """Take an object, or all that is in a folder, out of the lake. Bytes are checked against their digests."""
+    """Take an object or a folder out of the lake. Bytes are checked against their digests."""
     from engine.lake.checkout import steady, take_out, take_out_one
 
     at, lake = parse(uri), home_here().lake
+    prefix = folder_of(lake, at)
     version = steady(lake, at.repository, at.ref)
-    prefix = folder_of(version.lake, replace(at, ref=version.ref))
     if prefix is not None:
         total = sum(entry.size for entry in version.list(prefix)) if view.is_terminal(sys.stderr) else None
         with bytes_done("get", total) as progress:
@@ -273,24 +286,39 @@ def folder_of(lake: Lake, at: LakeUri) -> str | None:
     """The prefix of the folder that a URI names, with or without its ``/``; ``None`` for an object.
 
     Raises:
-        ObjectNotFound: when it is neither.
+        ObjectNotFound: when it is neither; with the nearest that is there.
     """
-    if at.path[-1:] in ("", "/"):
-        return at.path
+    prefix = at.path if at.path[-1:] in ("", "/") else f"{at.path}/"
     try:
-        lake.stat(at.repository, at.ref, at.path)
+        if prefix != at.path:
+            lake.stat(at.repository, at.ref, at.path)
+            return None
     except ObjectNotFound:
-        if next(lake.list(at.repository, at.ref, f"{at.path}/"), None) is None:
+        if next(lake.list(at.repository, at.ref, prefix), None) is None:
             raise
-        return f"{at.path}/"
-    return None
+    if next(lake.list(at.repository, at.ref, prefix), None) is None:
+        raise ObjectNotFound(f"folder in lakefs://{at.repository}/{at.ref}/:", at.path, folders_near(lake, at))
+    return prefix
+
+
+def folders_near(lake: Lake, at: LakeUri) -> list[str]:
+    """The folders beside the one that a URI names, and above it, for a suggestion."""
+    names = at.path.rstrip("/").split("/")[:-1]
+    above = ["/".join(names[: count + 1]) + "/" for count in range(len(names))]
+    found = [entry for prefix in ["", *above] for entry in beside(lake, at, prefix)]
+    return [entry.path for entry in found if entry.is_prefix]
+
+
+def beside(lake: Lake, at: LakeUri, prefix: str) -> Iterator[Entry]:
+    """The first of what is in a folder."""
+    return islice(lake.list(at.repository, at.ref, prefix, delimiter="/"), MOST_SUGGESTED)
 
 
 # -- removing -----------------------------------------------------------------------------------------
 
 
 def rm(uri: str = OBJECT, recursive: bool = RECURSIVE, json: bool = JSON) -> int:
-    """Stage the removal of an object, or of all that is in a folder."""
+    """Stage the removal of an object or a folder."""
     at, lake = parse(uri), home_here().lake
     if recursive:
         removed = remove_below(lake, at)
@@ -307,7 +335,7 @@ def rm(uri: str = OBJECT, recursive: bool = RECURSIVE, json: bool = JSON) -> int
 
 
 def remove_below(lake: Lake, at: LakeUri) -> int:
-    """Stage the removal of everything in a folder; how many objects that is.
+    """Stage the removal of everything in a folder, or of the one object; how many objects that is.
 
     Raises:
         ObjectNotFound: when there is nothing.
@@ -316,15 +344,5 @@ def remove_below(lake: Lake, at: LakeUri) -> int:
     if prefix is None:
         lake.delete(at.repository, at.ref, at.path)
         return 1
-    if next(lake.list(at.repository, at.ref, prefix), None) is None:
-        raise ObjectNotFound(f"folder in lakefs://{at.repository}/{at.ref}/:", at.path, parents(lake, at))
     with tempfile.TemporaryDirectory() as empty:  # one call for all of them, which every lake does in few steps
         return lake.put_folder(at.repository, at.ref, prefix, Path(empty), delete=True).changes
-
-
-def parents(lake: Lake, at: LakeUri) -> Sequence[str]:
-    """The folders beside the one that a URI names, for a suggestion."""
-    above = at.path.rstrip("/").rpartition("/")[0]
-    prefix = f"{above}/" if above else ""
-    found = islice(lake.list(at.repository, at.ref, prefix, delimiter="/"), 100)
-    return [entry.path for entry in found if entry.is_prefix]

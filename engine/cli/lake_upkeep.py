@@ -24,7 +24,7 @@ def gc(
     older_than: str = typer.Option("1h", "--older-than", metavar="TIME", help="Spare what came later: 30m, 1h, 7d."),
     json: bool = JSON,
 ) -> int:
-    """Remove commits and objects that no branch, tag, staged change, run, cached step or model names any more."""
+    """Remove what nothing names any more: no branch, tag, staged change, run, cached step or model."""
     home = home_here()
     done = home.lake.gc(home.pins(), older_than=seconds_from(older_than))
     if json:
@@ -52,7 +52,7 @@ def seconds_from(text: str) -> float:
 
 
 def fsck(json: bool = JSON) -> int:
-    """Hash everything that the lake holds and name what is not as it was stored."""
+    """Hash everything and name what is damaged."""
     found = 0
     with bytes_done("fsck") as progress:
         damage = home_here().lake.fsck(progress)

@@ -50,6 +50,13 @@ def test_what_is_asked_often_imports_nothing_heavy(project: Project, code: str) 
     assert HEAVY.isdisjoint(modules_after(code, project.root))
 
 
+def test_a_command_of_the_lake_imports_neither_specs_nor_tables(project: Project) -> None:
+    found = modules_after(
+        "from engine.cli.main import main; main(['lake', 'ls', 'lakefs://numbers/main'])", project.root
+    )
+    assert (HEAVY | {"pyarrow", "numpy", "rich", "yaml", "omegaconf", "lakefs_client", "starlette"}).isdisjoint(found)
+
+
 def test_an_unchanged_run_starts_no_ray_and_imports_nothing_heavy(project: Project) -> None:
     first = modules_after(command("run", "spec.yaml", "--inline"), project.root)
     assert "ray" not in first
