@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from engine.wiring import open_home
@@ -199,6 +201,26 @@ def left_behind(home: Path) -> list[Path]:
     """Files that are half-written by their name."""
     below = [*home.glob("tmp/*"), *home.glob("objects/tmp/*"), *home.glob("**/.*.json.*")]
     return [path for path in below if path.is_file() or any(path.iterdir())]
+
+
+@contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Something mounted at ``folder``; the test is skipped where that is not allowed."""
+    folder.mkdir(exist_ok=True)
+    if subprocess.run(["mount", *arguments, str(folder)], check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def read_only(source: Path, folder: Path) -> Iterator[Path]:
+    """The folder ``source`` as it is at ``folder`` on a disk that takes no writes."""
+    with mounted(folder, "--bind", str(source)) as seen:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(seen)], check=True)
+        yield seen
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,14 @@ def is_writable(path: Path) -> bool:
 
 
 def read_only(path: Path) -> Connection:
-    """A connection to a file on a disk that takes no writes, and so to one that nobody changes."""
-    return opened(path, f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    """A connection to a file on a disk that takes no writes.
+
+    Nobody changes such a file, so it needs no locks; but what a process that died, or one that sees the disk
+    elsewhere, left in the write-ahead log is part of it, and is read with locks.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    immutable = "" if log.is_file() and log.stat().st_size else "&immutable=1"
+    return opened(path, f"{path.as_uri()}?mode=ro{immutable}", uri=True)
 
 
 class Connections:

@@ -20,7 +20,7 @@ import moments
 from engine.digest import sha256
 from engine.store.objects import ObjectStore
 from engine.wiring import open_home
-from projects import Project, engine, left_behind, make_project
+from projects import Project, engine, left_behind, make_project, mounted, read_only
 
 
 def altered(home: Path) -> list[str]:
@@ -42,18 +42,6 @@ def is_whole(path: Path) -> bool:
             shutil.copy(part, elsewhere)
         with closing(sqlite3.connect(Path(elsewhere) / path.name)) as db:
             return [answer for (answer,) in db.execute("pragma integrity_check")] == ["ok"]
-
-
-@contextmanager
-def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
-    """Something mounted at ``folder``; the test is skipped where that is not allowed."""
-    folder.mkdir(exist_ok=True)
-    if subprocess.run(["mount", *arguments, str(folder)], check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def artifacts(document: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -177,8 +165,7 @@ READ_ONLY: list[tuple[list[str], int]] = [
 def test_a_home_on_a_disk_that_takes_no_writes_can_be_read_and_says_what_it_cannot(
     finished: Project, tmp_path: Path, command: list[str], code: int
 ) -> None:
-    with mounted(tmp_path / "home", "--bind", str(finished.home)) as home:
-        subprocess.run(["mount", "-o", "remount,ro,bind", str(home)], check=True)
+    with read_only(finished.home, tmp_path / "home") as home:
         done = engine(finished.root, *command, "--json", ENGINE_HOME=str(home))
     assert done.code == code, done.err
     assert "Traceback" not in done.err

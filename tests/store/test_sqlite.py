@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from engine.errors import Failed
 from engine.registry.model import ModelRef
 from engine.registry.registry import Registry
 from engine.store.durable import alone_with, made_once
-from engine.store.sqlite import Connections, make, reading, transaction
+from engine.store.sqlite import Connections, connect, make, reading, transaction
 from moments import killed
+from projects import read_only
 
 SCHEMA = "create table if not exists a (x integer); create table if not exists b (x integer);"
 COUNT, ROUNDS = 6, 10
@@ -54,6 +56,28 @@ def test_a_file_whose_first_use_is_killed_at_any_moment_is_absent_or_whole_and_t
         moment += 1
     assert seen == sorted(seen, key=[None, (0, 0), (1, 1)].index)
     assert set(seen) >= {None, (0, 0)}
+
+
+def add_and_die(path: Path) -> None:
+    """Add rows, and be killed before they are moved out of the write-ahead log."""
+    db = connect(path)
+    db.executescript("begin; insert into a values (1); insert into b values (1); commit")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("tidy", [False, True])
+def test_what_a_killed_process_had_committed_is_read_where_nothing_may_be_written(tmp_path: Path, tidy: bool) -> None:
+    path = tmp_path / "home" / "x.db"
+    add(path)
+    process = FORK.Process(target=add_and_die, args=(path,))
+    process.start()
+    process.join()
+    assert path.with_name("x.db-wal").stat().st_size > 0
+    if tidy:
+        assert counts(path) == (2, 2)
+        assert not path.with_name("x.db-wal").exists()
+    with read_only(path.parent, tmp_path / "disk") as disk:
+        assert counts(disk / "x.db") == (2, 2)
 
 
 def register(registry: Path, who: str) -> int:
