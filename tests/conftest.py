@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from projects import Done
 
 UNSET = (
     "ENGINE_HOME", "CI", "NO_COLOR", "ALERT_URL", "LAKECTL_SERVER_ENDPOINT_URL", "LAKECTL_CREDENTIALS_ACCESS_KEY_ID",
@@ -28,6 +32,25 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     for name in UNSET:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command line in this process, as :func:`projects.engine` is in one of its own: it need not import anew."""
+
+    def run(folder: Path, *arguments: str) -> Done:
+        from engine.cli.main import main
+
+        monkeypatch.chdir(folder)
+        before = signal.getsignal(signal.SIGTERM)
+        capsys.readouterr()
+        try:
+            code = main(list(arguments))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return Done(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

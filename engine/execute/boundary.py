@@ -181,7 +181,7 @@ def is_project_module(name: str, module: ModuleType, work: Work) -> bool:
     file = getattr(module, "__file__", None)
     if is_engines(name) or not file:
         return False
-    return name in work.modules or is_project_file(Path(file), name, work)
+    return name in work.modules or is_project_file(file, name, work)
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def refuse_strangers(work: Work, before: set[str]) -> None:
     """
     for name in sorted(set(sys.modules) - before):
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file and name not in work.modules and is_project_file(Path(file), name, work):
+        if file and name not in work.modules and is_project_file(file, name, work):
             raise StepFailed(
                 f"the project's module {name} was imported while the step ran, but the run is not pinned with it",
                 place=file,
@@ -235,12 +235,11 @@ def refuse_strangers(work: Work, before: set[str]) -> None:
             )
 
 
-def is_project_file(file: Path, name: str, work: Work) -> bool:
+def is_project_file(file: str, name: str, work: Work) -> bool:
     """Whether a file is the project's own code, and not Engine's or an environment's inside its folder."""
-    if is_engines(name):
-        return False
-    inside = any(file.is_relative_to(root) for root in work.source_roots)
-    return inside and "site-packages" not in file.parts
+    folders = tuple(f"{str(root).rstrip(os.sep)}{os.sep}" for root in work.source_roots)
+    inside = file.startswith(folders)  # as text, because every module that is imported is asked, twice a step
+    return inside and not is_engines(name) and "site-packages" not in Path(file).parts
 
 
 def is_engines(name: str) -> bool:

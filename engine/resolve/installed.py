@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from engine.digest import digest_of
@@ -48,7 +49,7 @@ def survey(cache: Path | None = None) -> Installed:
             return Installed(**json.loads(path.read_bytes()))
         except (ValueError, TypeError):
             path.unlink()
-    found = read()
+    found = read(stamp)
     if path is not None:
         try:
             write_once(
@@ -66,8 +67,9 @@ def mtime(folder: str) -> int:
     return path.stat().st_mtime_ns if path.is_dir() else 0
 
 
-def read() -> Installed:
-    """Read every distribution's metadata."""
+@cache
+def read(_: str) -> Installed:
+    """Read every distribution's metadata; in one process once for each stamp of what is installed."""
     from packaging.utils import canonicalize_name
 
     versions: dict[str, str] = {}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,9 @@ import pyarrow as pa
 import pytest
 
 from engine.record.store import RecordStore
-from projects import Project, engine, left_behind, make_project, numbers
+from projects import Done, Project, engine, left_behind, make_project, numbers
+
+Answer = Callable[..., Done]
 
 
 @pytest.fixture
@@ -70,16 +73,16 @@ REFUSED = [command for command, code in COMMANDS if code == 2]
 
 
 @pytest.mark.parametrize(("command", "code"), ANSWERED, ids=[" ".join(command) for command, _ in ANSWERED])
-def test_json_is_one_document_on_standard_output(done: Project, command: list[str], code: int) -> None:
-    found = engine(done.root, *command, "--json")
+def test_json_is_one_document_on_standard_output(done: Project, command: list[str], code: int, answer: Answer) -> None:
+    found = answer(done.root, *command, "--json")
     assert found.code == code
     failed = found.json.get("error") is not None
     assert failed is (found.json.get("status") == "failed")
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=" ".join)
-def test_what_cannot_be_done_is_a_document_with_an_error(done: Project, command: list[str]) -> None:
-    found = engine(done.root, *command, "--json")
+def test_what_cannot_be_done_is_a_document_with_an_error(done: Project, command: list[str], answer: Answer) -> None:
+    found = answer(done.root, *command, "--json")
     assert found.code == 2
     error = found.json["error"]
     assert {"code", "message", "place", "hint"} <= error.keys()
@@ -87,8 +90,8 @@ def test_what_cannot_be_done_is_a_document_with_an_error(done: Project, command:
     assert error["message"]
 
 
-def test_the_run_document_has_what_the_contract_says(done: Project) -> None:
-    document = engine(done.root, "run", "spec.yaml", "--json").json
+def test_the_run_document_has_what_the_contract_says(done: Project, answer: Answer) -> None:
+    document = answer(done.root, "run", "spec.yaml", "--json").json
     assert len(document["run_id"]) == 64
     assert (document["status"], document["executed"]) == ("passed", False)
     assert document["model"]["version"] == 1
@@ -112,26 +115,26 @@ def test_a_run_works_from_another_folder(done: Project, tmp_path: Path) -> None:
     assert (found.code, found.json["executed"]) == (0, False)
 
 
-def test_reports_are_written_where_they_were_asked_for(done: Project) -> None:
-    found = engine(done.root, "run", "spec.yaml", "--report", "html=out/r.html", "--report", "md=out/r.md")
+def test_reports_are_written_where_they_were_asked_for(done: Project, answer: Answer) -> None:
+    found = answer(done.root, "run", "spec.yaml", "--report", "html=out/r.html", "--report", "md=out/r.md")
     assert found.code == 0, found.err
     assert (done.root / "out/r.html").read_text().startswith("<!doctype html>")
     assert "mae" in (done.root / "out/r.md").read_text()
 
 
-def test_changing_operation_executes_nothing_and_is_recorded(done: Project) -> None:
-    found = engine(done.root, "run", "spec.yaml", "serve.max_batch_rows=8", "--json").json
+def test_changing_operation_executes_nothing_and_is_recorded(done: Project, answer: Answer) -> None:
+    found = answer(done.root, "run", "spec.yaml", "serve.max_batch_rows=8", "--json").json
     assert found["executed"] is False
     assert RecordStore(done.home).operation(found["run_id"])["serve"]["max_batch_rows"] == 8
 
 
-def test_a_sweep_knows_that_less_of_an_error_is_better(done: Project) -> None:
-    found = engine(done.root, "run", "spec.yaml", "-m", "train.with.ridge=1000,0.01", "--inline", "--json").json
+def test_a_sweep_knows_that_less_of_an_error_is_better(done: Project, answer: Answer) -> None:
+    found = answer(done.root, "run", "spec.yaml", "-m", "train.with.ridge=1000,0.01", "--inline", "--json").json
     assert found["best"]["overrides"] == ["train.with.ridge=0.01"]
 
 
-def test_a_sweep_names_its_best_run(done: Project) -> None:
-    found = engine(
+def test_a_sweep_names_its_best_run(done: Project, answer: Answer) -> None:
+    found = answer(
         done.root,
         "run",
         "spec.yaml",
@@ -172,39 +175,41 @@ BAD: list[tuple[str, dict[str, object], int, str]] = [
 
 
 @pytest.mark.parametrize(("changes", "code", "says"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-def test_what_is_not_there_is_named(project: Project, changes: dict[str, object], code: int, says: str) -> None:
+def test_what_is_not_there_is_named(
+    project: Project, changes: dict[str, object], code: int, says: str, answer: Answer
+) -> None:
     project.write(changes)
-    found = engine(project.root, "run", "spec.yaml", "--inline")
+    found = answer(project.root, "run", "spec.yaml", "--inline")
     assert found.code == code, found.err
     assert says in found.err + found.out
     assert left_behind(project.home) == []
 
 
-def test_a_place_in_the_spec_stands_before_what_is_not_there(project: Project) -> None:
+def test_a_place_in_the_spec_stands_before_what_is_not_there(project: Project, answer: Answer) -> None:
     project.write({"data.train.uri": "lakefs://numbers/mian/train.parquet"})
-    assert "spec.yaml:5:10 data.train.uri: " in engine(project.root, "run", "spec.yaml").err
+    assert "spec.yaml:5:10 data.train.uri: " in answer(project.root, "run", "spec.yaml").err
 
 
-def test_data_that_breaks_its_schema_is_a_failed_run_that_is_recorded(project: Project) -> None:
+def test_data_that_breaks_its_schema_is_a_failed_run_that_is_recorded(project: Project, answer: Answer) -> None:
     bad = numbers(50).set_column(3, "group", pa.array(["c"] * 30 + ["a"] * 20))
     project.put("train.parquet", bad)
-    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    found = answer(project.root, "run", "spec.yaml", "--inline", "--json")
     assert (found.code, found.json["status"]) == (3, "failed")
     assert "30 failure cases in 50 rows; the worst: column group" in found.json["error"]["message"]
-    assert engine(project.root, "runs", "list", "--json").json["runs"][0]["status"] == "failed"
+    assert answer(project.root, "runs", "list", "--json").json["runs"][0]["status"] == "failed"
 
 
-def test_an_empty_table_is_a_clear_failure(project: Project) -> None:
+def test_an_empty_table_is_a_clear_failure(project: Project, answer: Answer) -> None:
     project.put("train.parquet", numbers(0))
     project.write({"data.train.schema": None})
-    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    found = answer(project.root, "run", "spec.yaml", "--inline", "--json")
     assert found.code == 3
     assert found.json["error"]["message"] == "the training data has no rows"
 
 
-def test_a_file_that_is_not_what_its_name_says_is_a_clear_failure(project: Project) -> None:
+def test_a_file_that_is_not_what_its_name_says_is_a_clear_failure(project: Project, answer: Answer) -> None:
     project.put_bytes("train.parquet", b"these are no columns")
-    found = engine(project.root, "run", "spec.yaml", "--inline", "--json")
+    found = answer(project.root, "run", "spec.yaml", "--inline", "--json")
     assert (found.code, found.json["error"]["code"]) == (3, "data-unreadable")
 
 
@@ -255,10 +260,17 @@ def interrupt(project: Project, number: signal.Signals, *arguments: str) -> tupl
     return process.returncode, said + rest, alive
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", ["--inline", "ray"])
+@pytest.mark.parametrize(
+    ("how", "number"),
+    [
+        ("--inline", signal.SIGTERM),
+        ("ray", signal.SIGINT),
+        pytest.param("--inline", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_run_stops_cleanly_and_keeps_what_was_finished(
-    project: Project, number: signal.Signals, how: str
+    project: Project, how: str, number: signal.Signals
 ) -> None:
     code, said, alive = interrupt(project, number, *([how] if how == "--inline" else []))
     assert (code, alive) == (130, [])

@@ -44,9 +44,8 @@ def test_the_api_plans_runs_and_predicts_as_often_as_it_is_asked(project: Projec
 
 
 def test_a_loaded_model_refuses_altered_bytes(project: Project) -> None:
-    python(project, "import engine; engine.run('spec.yaml', inline=True)")
     code = (
-        "import engine; from engine.wiring import home_here; home = home_here(); v = home.registry.versions('numbers')[0];"
+        "import engine; engine.run('spec.yaml', inline=True); from engine.wiring import home_here; home = home_here(); v = home.registry.versions('numbers')[0];"
         "p = home.store.path(v.digest); p.chmod(0o644); d = bytearray(p.read_bytes()); d[50] ^= 1; p.write_bytes(bytes(d));"
         "engine.load_model('numbers')"
     )

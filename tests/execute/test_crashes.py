@@ -81,8 +81,14 @@ def goes_on(project: Project, expected: dict[str, Any]) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, dict[str, Any]]:
     """A project that never ran, and what a run of it gives."""
     never = make_project(tmp_path_factory.mktemp("never") / "project")
-    project = shutil.copytree(never.root, never.root.with_name("whole"))
+    project = shutil.copytree(never.root, never.root.with_name("finished"))
     return never, engine(project, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME="").json
+
+
+@pytest.fixture(scope="module")
+def finished(whole: tuple[Project, dict[str, Any]]) -> Project:
+    """A project with a run that passed."""
+    return Project(whole[0].root.with_name("finished"))
 
 
 def test_a_run_that_is_killed_at_many_moments_leaves_nothing_wrong_and_the_next_one_goes_on(
@@ -137,16 +143,6 @@ def test_a_disk_with_room_again_lets_the_run_go_on(whole: tuple[Project, dict[st
         subprocess.run(["mount", "-o", "remount,size=4m", str(home)], check=True)
         done = engine(whole[0].root, "run", "spec.yaml", "--inline", "--json", ENGINE_HOME=str(home))
         assert (done.code, done.json["status"]) == (0, "passed")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with a run that passed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("ENGINE_HOME", raising=False)
-        project = make_project(tmp_path_factory.mktemp("finished") / "project")
-        assert engine(project.root, "run", "spec.yaml", "--inline").code == 0
-    return project
 
 
 READ_ONLY: list[tuple[list[str], int]] = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import prepare_spec, run
+from engine.api import Run, prepare_spec, run
 from engine.digest import sha256
 from engine.errors import DigestMismatch, NotFound, UsageError
 from engine.record.store import RecordStore
@@ -24,21 +24,28 @@ def project(tmp_path: Path) -> Project:
     return make_project(tmp_path / "project")
 
 
-def test_the_spec_file_hashes_to_the_run_id(project: Project) -> None:
-    made = run(project.spec, inline=True)
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Run]:
+    """A run that passed, to look at."""
+    project = make_project(tmp_path_factory.mktemp("passed") / "project")
+    return project, run(project.spec, inline=True)
+
+
+def test_the_spec_file_hashes_to_the_run_id(passed: tuple[Project, Run]) -> None:
+    project, made = passed
     assert sha256((project.home / "runs" / made.id / "spec.json").read_bytes()) == made.id
 
 
-def test_everything_that_is_recorded_is_read_only(project: Project) -> None:
-    made = run(project.spec, inline=True)
+def test_everything_that_is_recorded_is_read_only(passed: tuple[Project, Run]) -> None:
+    project, made = passed
     files = [path for path in (project.home / "runs" / made.id).rglob("*") if path.is_file()]
     files += [path for path in (project.home / "objects").glob("??/*") if path.is_file()]
     assert files
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o444}
 
 
-def test_the_same_run_again_answers_from_the_record(project: Project) -> None:
-    first = run(project.spec, inline=True)
+def test_the_same_run_again_answers_from_the_record(passed: tuple[Project, Run]) -> None:
+    project, first = passed
     again = run(project.spec, inline=True)
     assert (again.id, again.finished.executed) == (first.id, False)
 
@@ -78,9 +85,8 @@ def test_a_gate_that_only_warns_refuses_nothing(project: Project) -> None:
     assert not made.document["gates"][0]["passed"]
 
 
-def test_the_statement_names_every_artifact_and_pin(project: Project) -> None:
-    made = run(project.spec, inline=True)
-    statement = made.finished.record.statement
+def test_the_statement_names_every_artifact_and_pin(passed: tuple[Project, Run]) -> None:
+    statement = passed[1].finished.record.statement
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert {"export/model", "evaluate/evaluation", "register/package"} <= {
         item["name"] for item in statement["subject"]
@@ -110,8 +116,8 @@ def test_concurrent_executions_get_numbers_of_their_own(project: Project) -> Non
     assert sorted(record.execution for record in records) == list(range(2, 26))
 
 
-def test_a_run_is_found_by_its_first_digits(project: Project) -> None:
-    made = run(project.spec, inline=True)
+def test_a_run_is_found_by_its_first_digits(passed: tuple[Project, Run]) -> None:
+    project, made = passed
     store = RecordStore(project.home)
     assert store.find(made.id[:6]) == made.id
     with pytest.raises(NotFound):
