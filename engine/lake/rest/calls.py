@@ -173,11 +173,13 @@ def nothing(_: object = None) -> Response:
     return Response(status_code=204)
 
 
-def page(call: Call, items: Iterable[T], shown: Callable[[T], dict[str, Any]], offset: Callable[[T], str]) -> Response:
-    """Some of ``items``, as many as were asked for, and where to go on."""
+def page(
+    call: Call, items: Iterable[T], shown: Callable[[T], dict[str, Any]], offset: Callable[[T], str], *, end: bool = False
+) -> Response:
+    """Some of ``items``, as many as were asked for, and where to go on, unless that is to be the ``end``."""
     iterator: Iterator[T] = iter(items)
     taken = list(islice(iterator, call.amount))
-    more = next(iterator, None) is not None
+    more = not end and next(iterator, None) is not None
     pagination = {
         "has_more": more,
         "max_per_page": MOST,

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from engine.errors import EngineError
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.hooks import VALIDATE
-from engine.lake.rest import imports, objects, refs, uploads
+from engine.lake.rest import imports, log, objects, refs, uploads
 from engine.lake.rest.calls import Call, Handler, Rejected, document, nothing, page, refusal
 from engine.lake.rest.state import State, basic
 
@@ -171,7 +171,7 @@ HANDLERS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", API + REPOSITORY + "/tags/{tag}", refs.get_tag),
     ("DELETE", API + REPOSITORY + "/tags/{tag}", refs.delete_tag),
     ("GET", API + REPOSITORY + "/commits/{commit}", refs.get_commit),
-    ("GET", API + REF + "/commits", refs.log_commits),
+    ("GET", API + REF + "/commits", log.log_commits),
     ("HEAD", API + REF + "/objects", objects.head_object),
     ("GET", API + REF + "/objects", objects.get_object),
     ("GET", API + REF + "/objects/ls", objects.list_objects),
