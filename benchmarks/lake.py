@@ -14,9 +14,11 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from peers import Table, alternate, answer, command, compile_ours, environment, scratch
+from peers import Table, alternate, answer, command, compile_ours, environment, quiet_environment, scratch
 
 DVC = ("dvc==3.67.0", "pathspec<1")
 FILES, GIB = 10_000, 1 << 30
@@ -130,6 +132,105 @@ print(json.dumps(seen))
 )
 
 
+CLIENTS = """
+import io, json, os, re, sys, time
+from pathlib import Path
+import lakefs_client
+from lakefs_client.client import LakeFSClient
+from engine.lake.credentials import Credentials
+from engine.lake.lakefs import Server
+from engine.lake.protocol import Signed
+from engine.lake.remote import RemoteLake
+from engine.store.objects import ObjectStore
+said = json.loads(sys.argv[1])
+credentials = Credentials(**said)
+lake = RemoteLake(Server(credentials), ObjectStore(Path(".client/objects")), Path(".client/cache"))
+configuration = lakefs_client.Configuration(
+    host=credentials.endpoint + "/api/v1", username=credentials.access_key_id, password=credentials.secret_access_key
+)
+client = LakeFSClient(configuration)
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+seen = {}
+"""
+LIST = (
+    CLIENTS
+    + """
+lake.create_repository("list")
+Path("many").mkdir()
+for number in range(1000):
+    Path(f"many/{number:04}").write_bytes(b"x")
+lake.put_folder("list", "main", "many/", Path("many"), commit=Signed(message="m"))
+def ours(): return sum(1 for _ in lake.list("list", "main", "many/"))
+def typed(): return len(client.objects_api.list_objects("list", "main", prefix="many/", amount=1000).results)
+for name, act in (("engine", ours), ("lakefs-client, typed", typed)) * 11:
+    started = time.perf_counter()
+    assert act() == 1000
+    seen.setdefault(name, []).append(time.perf_counter() - started)
+print(json.dumps({name: sorted(times)[len(times) // 2] for name, times in seen.items()}))
+"""
+)
+UP_AND_DOWN = (
+    CLIENTS
+    + """
+side = sys.argv[2]
+if side == "engine":
+    lake.create_repository("engine")
+    list(lake.list("engine", "main"))
+    before = peak(); started = time.perf_counter()
+    lake.put("engine", "main", "big", Path("big"))
+    seen["1 GiB up"] = time.perf_counter() - started; seen["MiB more, up"] = (peak() - before) / 1024
+    started = time.perf_counter()
+    with lake.open("engine", "main", "big") as stream:
+        while stream.read(1 << 20): pass
+    seen["1 GiB down"] = time.perf_counter() - started
+else:
+    client.repositories_api.create_repository(
+        lakefs_client.model.repository_creation.RepositoryCreation(name="peer", storage_namespace="local://peer")
+    )
+    before = peak(); started = time.perf_counter()
+    with open("big", "rb") as stream:
+        client.objects_api.upload_object("peer", "main", "big", content=stream)
+    seen["1 GiB up"] = time.perf_counter() - started; seen["MiB more, up"] = (peak() - before) / 1024
+    started = time.perf_counter()
+    client.objects_api.get_object("peer", "main", "big").read(1)
+    seen["1 GiB down"] = time.perf_counter() - started
+seen["MiB more, up and down"] = (peak() - before) / 1024
+print(json.dumps(seen))
+"""
+)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, int]]:
+    """`engine lake serve` in a folder: what it says of itself as JSON, and its process."""
+    (folder / ".engine").mkdir()
+    words = [str(BIN / "engine"), "lake", "serve", "--port", "0", "--json"]
+    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True, env=quiet_environment()) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline(), process.pid
+        finally:
+            process.terminate()
+
+
+def server(_: int) -> None:
+    """Through a server on this machine."""
+    with scratch() as base, served(base) as (said, pid):
+        found = answer(sys.executable, LIST, said, cwd=base)
+        print("\nlist 1,000 objects of a server  (medians of 11, in turn)")
+        ratio = found["lakefs-client, typed"] / found["engine"]
+        for side, seconds in found.items():
+            print(f"    {side:<22} {seconds * 1000:8.2f} ms")
+        print(f"    {ratio:.1f}x   promised 8x")
+        make_large(base / "big")
+        print("\n1 GiB up and down  (promised: under 32 MiB more memory)")
+        for side in ("engine", "lakefs-client"):
+            seen = answer(sys.executable, UP_AND_DOWN, said, side, cwd=base)
+            print(f"    {side:<16} " + ", ".join(f"{name} {value:.2f}" for name, value in seen.items()))
+        status = Path(f"/proc/{pid}/status").read_text()
+        print("    the server       " + next(line for line in status.splitlines() if line.startswith("VmHWM")))
+
+
 def make_files(folder: Path) -> None:
     """10,000 files of 2 to 6 KiB, the same each time."""
     folder.mkdir(parents=True)
@@ -231,7 +332,7 @@ def million(rounds: int) -> None:
             print(f"    {seconds * 1000:.1f} ms, {found['KiB more']:.0f} KiB more memory")
 
 
-PARTS = {"small": small, "large": large, "million": million}
+PARTS = {"small": small, "large": large, "server": server, "million": million}
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class Home:
         """Digests and commit ids that the lake must keep, whatever its branches and tags say."""
         from engine.record.pins import pins
 
-        return pins(self.path, self.registry)
+        return pins(self.path)
 
 
 def home_path(root: Path) -> Path:

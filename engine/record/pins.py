@@ -4,38 +4,51 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from engine.digest import canonical_json
-from engine.registry.registry import Registry
+from engine.store.sqlite import reading
 
 DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-FOLDERS = ("tmp", "seals", "cache", "runs")  # what is being recorded moves from the first to the last
+PLACES = ("tmp", "seals", "cache", "registry.db", "runs")  # what is being recorded moves from the first to the last
+DATABASE = b"SQLite format 3\0"
 
 
-def pins(home: Path, registry: Registry) -> set[str]:
-    """Every digest and commit id that anything below ``home`` names.
+def pins(home: Path) -> set[str]:
+    """Every digest and commit id that anything below ``home`` names, but for the lake itself.
 
     Whatever looks like one counts, wherever it stands: a record that this version cannot read, or of which it does not
     know a key, still pins what it names. Keeping too much costs some space; taking too much breaks a proof.
 
     Raises:
-        OSError: when something cannot be read, as then nobody knows what it pins.
+        OSError, Failed: when something cannot be read, as then nobody knows what it pins.
     """
-    found = {digest.decode() for text in texts(home) for digest in DIGEST.findall(text)}
-    for name in registry.models():
-        found.update(item for version in registry.versions(name) for item in (version.digest, version.package))
-    for entry in registry.ledger():
-        found.update(digest.decode() for digest in DIGEST.findall(canonical_json(dict(entry.event))))
+    found: set[str] = set()
+    for place in PLACES:
+        for path in (home / place, *(home / place).rglob("*")):
+            for text in (os.fsencode(path.name), *texts(path)):
+                found.update(digest.decode() for digest in DIGEST.findall(text))
     return found
 
 
-def texts(home: Path) -> Iterator[bytes]:
-    """What each file of the records, the caches and the seals is called, and what is written in it."""
-    for folder in FOLDERS:
-        for path in (home / folder).rglob("*"):
-            yield os.fsencode(path.name)
-            with suppress(FileNotFoundError, IsADirectoryError):
-                yield path.read_bytes()
+def texts(path: Path) -> Iterator[bytes]:
+    """What is written in a file; nothing for what is no file or is gone by now."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            return
+        data = path.read_bytes()
+        if data.startswith(DATABASE):
+            yield from values(path)
+        else:
+            yield data
+
+
+def values(path: Path) -> Iterator[bytes]:
+    """Every text in a database: in its file a long row is cut in pieces, and a digest may be cut with it."""
+    with reading(path) as db:
+        tables = [row[0] for row in db.execute("select name from sqlite_master where type = 'table'")]
+        for table in tables:
+            for row in db.execute(f'select * from "{table}"'):  # noqa: S608
+                yield from (value if isinstance(value, bytes) else str(value).encode() for value in row)

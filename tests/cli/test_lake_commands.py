@@ -22,6 +22,7 @@ from engine.cli.main import main
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.protocol import Lake
 from engine.wiring import Home, open_home
+from lakes import served_address
 from projects import Done, engine, make_project
 
 
@@ -181,6 +182,31 @@ def test_a_first_session_as_the_readme_tells_it(tmp_path: Path) -> None:
     again = lake(tmp_path, "put", "data", "lakefs://mine/main/in", "--delete", "--json").json
     assert (again["changes"], again["commit"]) == (1, None)
     assert lake(tmp_path, "status", "lakefs://mine/main").out == "- in/a.csv\n"
+
+
+def test_the_commands_are_the_same_for_a_lake_on_a_server(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "data" / "sub").mkdir(parents=True)
+    (root / "data" / "a.csv").write_text("1")
+    (root / "data" / "sub" / "b.csv").write_text("22")
+    with served_address(tmp_path / "server") as found:
+        monkeypatch.setenv("LAKECTL_SERVER_ENDPOINT_URL", found.endpoint)
+        monkeypatch.setenv("LAKECTL_CREDENTIALS_ACCESS_KEY_ID", found.access_key_id)
+        monkeypatch.setenv("LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY", found.secret_access_key)
+        assert lake(root, "repos", "list", "--json").json == {"repositories": []}
+        assert lake(root, "repos", "create", "far").code == 0
+        done = lake(root, "put", "data", "lakefs://far/main/in", "--commit", "-m", "first", "--json").json
+        assert (done["changes"], done["commit"]["message"]) == (2, "first")
+        assert lake(root, "put", "data/a.csv", "lakefs://far/main/").code == 0
+        assert lake(root, "status", "lakefs://far/main").out == "+ a.csv\n"
+        assert lake(root, "get", "lakefs://far/main", "back", "--json").json["written"] == 3
+        assert lake(root, "get", "lakefs://far/main", "back", "--json").json["written"] == 0
+        assert (root / "back" / "in" / "sub" / "b.csv").read_text() == "22"
+        assert lake(root, "rm", "lakefs://far/main/in", "-r", "--json").json["removed"] == 2
+        assert lake(root, "gc").code == 2
+        assert 'did you mean "far"' in lake(root, "ls", "lakefs://fra/main").err
+    assert lake(root, "ls", "lakefs://far/main", "--json").json["error"]["code"] == "lake-unavailable"
 
 
 # -- objects ------------------------------------------------------------------------------------------

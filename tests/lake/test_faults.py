@@ -239,7 +239,11 @@ TABLES = {
     "lake/lake.db": ("repositories", "refs", "commits", "staged", "nodes"),
     "objects/packs/index.db": ("objects",),
 }
-NO_MATTER = {("objects", "time"), ("objects", "seal")}  # of a collection's grace, and of what is hashed then
+NO_MATTER = {
+    ("objects", "time"),
+    ("objects", "seal"),
+    ("commits", "added"),
+}  # of a collection's grace, and of what is hashed then
 
 
 def cells(home: Path) -> Iterator[tuple[str, str, str, int]]:

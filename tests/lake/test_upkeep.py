@@ -14,7 +14,7 @@ import pytest
 from engine.digest import sha256
 from engine.errors import NotFound
 from engine.lake.embedded.lake import EmbeddedLake
-from engine.lake.protocol import Entry, Signed
+from engine.lake.protocol import Entry, Signed, Swept
 from engine.store.objects import ObjectStore
 
 NOW = -5.0  # seconds: older than what will be put in five seconds, and so everything
@@ -79,8 +79,9 @@ def test_what_is_staged_tagged_or_an_ancestor_is_kept(lake: EmbeddedLake) -> Non
 
 
 def test_what_came_lately_is_spared(lake: EmbeddedLake) -> None:
-    side_branch(lake, SMALL)
-    assert lake.gc().objects == 0
+    commit = side_branch(lake, SMALL)
+    assert lake.gc() == Swept(commits=0, objects=0, size=0)
+    assert lake.open("repo", commit, sha256(SMALL)).read() == SMALL
     assert lake.gc(older_than=NOW).objects == 1
 
 

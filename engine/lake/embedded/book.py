@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time as clock
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ create table if not exists refs (
   primary key (repository, kind, name)
 ) without rowid;
 create table if not exists commits (
-  repository text not null, id text not null, body blob not null, primary key (repository, id)
+  repository text not null, id text not null, body blob not null, added integer not null,
+  primary key (repository, id)
 ) without rowid;
 create table if not exists staged (
   repository text not null, branch text not null, path text not null, row blob not null, seal blob not null,
@@ -56,7 +58,7 @@ class Stored:
 
 def seal_of(values: Iterable[object]) -> bytes:
     """What a row is sealed with: the first half of the SHA-256 of its other values."""
-    return hashlib.sha256(orjson.dumps(list(values))).digest()[:16]
+    return hashlib.sha256(orjson.dumps(tuple(values))).digest()[:16]
 
 
 class Book:
@@ -200,7 +202,8 @@ class Book:
             "tree": tree,
         }
         id = digest_of(body)
-        self.db.execute("insert or ignore into commits values (?, ?, ?)", (repository, id, canonical_json(body)))
+        values = (repository, id, canonical_json(body), int(clock.time()))
+        self.db.execute("insert or ignore into commits values (?, ?, ?, ?)", values)
         return stored_from(id, body).commit
 
     def nodes(self) -> Nodes:
@@ -231,11 +234,16 @@ class Book:
     def staged(self, repository: str, branch: str, after: str = "", prefix: str = "") -> list[tuple[str, Row | None]]:
         """The next 1000 staged changes behind ``after``, by path."""
         query = (
-            "select * from staged where repository = ? and branch = ? and path > ? and path >= ? order by path limit ?"
+            "select path, row, seal from staged"
+            " where repository = ? and branch = ? and path > ? and path >= ? and path < ? order by path limit ?"
         )
-        rows = self.db.execute(query, (repository, branch, after, prefix, PAGE)).fetchall()
-        found = [(row[2], orjson.loads(row[3])) for row in map(self.unsealed, rows)]
-        return [(path, row) for path, row in found if path.startswith(prefix)]
+        values = (repository, branch, after, prefix, prefix + END, PAGE)
+        found: list[tuple[str, Row | None]] = []
+        for path, row, seal in self.db.execute(query, values):
+            if seal_of((repository, branch, path, row.decode(errors="replace"))) != seal:
+                raise DigestMismatch("a row in the lake", bytes_of(seal).hex(), "something else", place=str(self.path))
+            found.append((path, orjson.loads(row)))
+        return found
 
     def all_staged(self, repository: str, branch: str) -> Iterator[tuple[str, Row | None]]:
         """Every staged change of a branch, by path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import stat
@@ -99,6 +100,22 @@ def put_folder(
     progress: Progress | None,
 ) -> Upload:
     """What :meth:`engine.lake.protocol.Lake.put_folder` promises."""
+    with uncollected():
+        return put_files(lake, repository, branch, prefix, folder, delete=delete, commit=commit, progress=progress)
+
+
+def put_files(
+    lake: EmbeddedLake,
+    repository: str,
+    branch: str,
+    prefix: str,
+    folder: Path,
+    *,
+    delete: bool,
+    commit: Signed | None,
+    progress: Progress | None,
+) -> Upload:
+    """Find the files, read those that are new, stage or commit what changed, and remember what they looked like."""
     started = clock.time_ns()
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  (what a link to a folder is called stays)
     files = found_in(folder, prefix)
@@ -117,6 +134,18 @@ def put_folder(
         looks.write(kept, unread, started)
     size = sum(size for _, size in kept.values())
     return Upload(files=len(files), size=size, read=len(unread), changes=len(changes), commit=made)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles, which would look at tens of thousands of short lists again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def commit_all(lake: EmbeddedLake, repository: str, branch: str, signed: Signed, changes: Changes) -> Commit | None:

@@ -31,7 +31,7 @@ def sweep(book: Book, objects: ObjectStore, pins: set[str], put_before: int) -> 
     db = book.db
     for statement in MARKS.strip().split(";"):
         db.execute(statement)
-    mark(book, pins)
+    mark(book, pins, put_before)
     lost = db.execute(
         "select repository, id from commits where (repository, id) not in (select repository, id from marked_commits)"
     ).fetchall()
@@ -50,13 +50,14 @@ def sweep(book: Book, objects: ObjectStore, pins: set[str], put_before: int) -> 
     return Swept(commits=len(lost), objects=len(gone), size=sum(location.size for location in gone))
 
 
-def mark(book: Book, pins: set[str]) -> None:
-    """Write down every commit, node and object that something leads to."""
+def mark(book: Book, pins: set[str], put_before: int) -> None:
+    """Write down every commit, node and object that something leads to, or that is about to be named."""
     db = book.db
     waiting: list[tuple[str, str]] = [
         (row[0], row[3]) for row in map(book.unsealed, db.execute("select * from refs").fetchall())
     ]
-    waiting += [(row[0], row[1]) for row in db.execute("select repository, id from commits") if row[1] in pins]
+    commits = db.execute("select repository, id, added from commits")
+    waiting += [(name, id) for name, id, added in commits if id in pins or added >= put_before]
     nodes = book.nodes()
     while waiting:
         repository, id = waiting.pop()

@@ -9,11 +9,11 @@ from contextlib import closing
 from dataclasses import replace
 from email.utils import formatdate
 from typing import BinaryIO
-from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
 from engine.errors import EngineError
+from engine.lake.embedded import tree
 from engine.lake.protocol import Entry, ObjectNotFound
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import MOST, Call, Rejected, document, nothing, page
@@ -25,6 +25,10 @@ RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 def list_objects(call: Call) -> Response:
     """``GET .../refs/REF/objects/ls``."""
+    if not call.query.get("delimiter") and not call.flag("presign"):
+        prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
+        rows = call.lake.rows_below(call.repository, call.ref, prefix, after)
+        return page(call, rows, shapes.row_stats, tree.last_of)
     found = call.lake.list(
         call.repository,
         call.ref,
@@ -115,7 +119,7 @@ def headers_of(item: Entry, status: int, start: int, end: int) -> dict[str, str]
         "Last-Modified": formatdate(item.time, usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(item.path.rpartition('/')[2], safe='')}",
+        "Content-Security-Policy": "sandbox",
     }
     if status == 206:
         found["Content-Range"] = f"bytes {start}-{end - 1}/{item.size}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.lake.embedded import tree
 from engine.lake.embedded.book import Stored
+from engine.lake.embedded.tree import Row
 from engine.lake.protocol import Difference, Entry, Repository
 from engine.lake.rest.calls import Call
 
 SCHEME = "local://"
+NOTHING: dict[str, Any] = {}
 
 
 def repository(item: Repository) -> dict[str, Any]:
@@ -59,6 +62,22 @@ def stats(item: Entry, address: str = "", expires: int | None = None) -> dict[st
         "metadata": dict(item.metadata),
     }
     return found if expires is None else {**found, "physical_address_expiry": expires}
+
+
+def row_stats(row: Row) -> dict[str, Any]:
+    """``ObjectStats`` of an object that nobody needs in another form."""
+    more = row[tree.MORE] if len(row) > tree.MORE else NOTHING
+    digest = row[tree.DIGEST]
+    return {
+        "path": row[tree.PATH],
+        "path_type": "object",
+        "physical_address": f"{SCHEME}sha256/{digest}",
+        "checksum": digest,
+        "size_bytes": row[tree.SIZE],
+        "mtime": row[tree.TIME],
+        "content_type": more.get("type", "application/octet-stream"),
+        "metadata": more.get("metadata", NOTHING),
+    }
 
 
 def prefix(path: str) -> dict[str, Any]:

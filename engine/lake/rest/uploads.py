@@ -73,10 +73,15 @@ class Incoming:
         assert self._writer is not None
         self.digest = self._writer.digest
 
-    async def give_up(self, error: BaseException) -> None:
-        """They will not all come: forget them."""
+    async def give_up(self) -> None:
+        """If they have not all come, forget them."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: self._stack.__exit__(type(error), error, error.__traceback__))
+            await anyio.to_thread.run_sync(self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.digest:
+            gone = ConnectionAbortedError("the rest of the body did not come")
+            self._stack.__exit__(type(gone), gone, None)
 
 
 async def blocks_of(request: Request, patience: float) -> AsyncIterator[bytes]:
@@ -118,9 +123,8 @@ async def receive(request: Request, lake: EmbeddedLake, state: State) -> tuple[I
             async for block in blocks_of(request, state.patience):
                 await incoming.add(block)
         await incoming.finish()
-    except BaseException as error:
-        await incoming.give_up(error)
-        raise
+    finally:
+        await incoming.give_up()
     return incoming, content_type
 
 
