@@ -151,17 +151,18 @@ class Packs:
     @contextmanager
     def _locked(self) -> Iterator[tuple[str, BinaryIO]]:
         """A pack that nobody else writes to, and its file, at its end."""
-        for path in [*self.root.glob("*.pack"), self.path(secrets.token_hex(4))]:
+        known = sorted(self.root.glob("*.pack"))
+        while True:
+            path = known.pop() if known else self.path(secrets.token_hex(4))
             with path.open("ab", buffering=1 << 20) as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    continue
+                    continue  # somebody else writes to it, be it that they found it as soon as we had made it
                 status = os.fstat(stream.fileno())
                 if status.st_nlink and status.st_size < LARGEST_PACK:
                     yield path.stem, stream
                     return
-        raise AssertionError("a new pack is free")
 
     def register(self, digest: str, size: int) -> None:
         """Say that an object is about to have a file of its own, if the index does not know it."""
