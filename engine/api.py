@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.digest import bare
+from engine.errors import UsageError
 from engine.execute.protocol import Report, StepEvent
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import prepare as prepare_loaded
@@ -127,7 +128,7 @@ class LoadedModel:
             Float array: (rows,) with the probability of the second class, (rows, classes), or (rows,) values.
 
         Raises:
-            UsageError: for a column that is missing or of another type.
+            UsageError: for a column that is missing, of another type or of another length.
         """
         scores: np.ndarray[Any, Any] = self.session.predict(as_table(table)).scores
         return scores
@@ -148,11 +149,46 @@ def load_model(ref: str) -> LoadedModel:
 
 
 def as_table(given: Any) -> pa.Table:
-    """What a caller has as an Arrow table."""
+    """What a caller has as an Arrow table.
+
+    Raises:
+        UsageError: naming the column that is none, or is of another length; or what came instead of a table.
+    """
     import pyarrow as pa
 
     if isinstance(given, pa.Table):
         return given
     if isinstance(given, Mapping):
-        return pa.table(dict(given))
-    return pa.Table.from_pandas(given, preserve_index=False)
+        return pa.table(of_one_length({str(name): as_column(str(name), values) for name, values in given.items()}))
+    try:
+        return pa.Table.from_pandas(given, preserve_index=False)
+    except (AttributeError, TypeError, ValueError) as error:
+        if not hasattr(given, "columns"):
+            fact = f"{type(given).__name__} is no table"
+            hint = 'give a pyarrow.Table, a pandas.DataFrame or a mapping of columns, as {"x": [1.0, 2.0]}'
+            raise UsageError(fact, hint=hint) from error
+        raise UsageError(f"the frame is no table: {error}", hint="give each column values of one type") from error
+
+
+def as_column(name: str, values: Any) -> pa.Array | pa.ChunkedArray:
+    """What a caller has for a column, as Arrow."""
+    import pyarrow as pa
+
+    try:
+        if isinstance(values, str | bytes):
+            raise TypeError(f"received {values!a}")
+        return values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    except (TypeError, ValueError, pa.ArrowNotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "give a sequence of numbers, of booleans or of text"
+        raise UsageError(f'column "{name}": expected values of one type; {reason}', hint=hint) from error
+
+
+def of_one_length(columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The columns, all of them as long as the first."""
+    first = next(iter(columns), "")
+    for name, column in columns.items():
+        if len(column) != len(columns[first]):
+            fact = f'column "{name}": expected {len(columns[first])} rows as "{first}" has, received {len(column)}'
+            raise UsageError(fact, hint="give every column a value for each row")
+    return columns

@@ -24,7 +24,7 @@ from engine.plan.passes.data import lower_data
 from engine.plan.passes.tidying import attach_code
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex
-from engine.resolve.lookup import World, look_up, pin_data, schemas_in
+from engine.resolve.lookup import World, look_up, pin_data, remember, schemas_in
 from engine.resolve.model import DataPin, ResolvedSpec
 from engine.resolve.questions import Questions, questions, step_question
 from engine.spec.load import LoadedSpec, load
@@ -135,6 +135,7 @@ def resolved_data(loaded: LoadedSpec, asked: Questions, pins: Mapping[str, DataP
     code = tuple(step_question(kind) for kind in ("ingest", "validate"))
     part = replace(asked, data=(), schemas=schemas, code=code, models=())
     answers = replace(look_up(part, world, schemas_in(loaded.spec.data), loaded.positions), data=pins)
+    remember(world)
     spec = loaded.spec.model_copy(update={"data": {name: loaded.spec.data[name] for name in pins}})
     return ResolvedSpec(spec=spec, identity={}, operation={}, answers=answers, positions=loaded.positions)
 

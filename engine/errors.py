@@ -282,10 +282,17 @@ def translate_os_error(error: OSError, path: Path | str) -> EngineError:
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Give every ``OSError`` raised inside as one of ours, about ``path``."""
+    """Give every ``OSError`` raised inside as one of ours, about ``path`` or the file that the system names.
+
+    A file beside ``path`` that is hidden and begins with its name is a temporary one: nobody asked for it, so the
+    error is about ``path``.
+    """
     try:
         yield
     except OSError as error:
+        named, beside = str(error.filename), Path(path).parent / f".{Path(path).name}."
+        if Path(path).name and named.startswith(str(beside)):
+            error.filename = str(path)
         raise translate_os_error(error, path) from error
 
 

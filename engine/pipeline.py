@@ -25,7 +25,7 @@ from engine.record.model import RunRecord, RunResult
 from engine.record.store import RecordStore
 from engine.registry.registry import Registry
 from engine.resolve.closure import DISTRIBUTION, sources
-from engine.resolve.lookup import World, git_state, look_up, schemas_in
+from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in
 from engine.resolve.model import ResolvedSpec
 from engine.resolve.questions import questions
 from engine.resolve.resolve import resolve
@@ -77,7 +77,9 @@ def prepare(loaded: LoadedSpec, desk: Desk) -> Prepared:
     schemas = schemas_in(loaded.spec.data)
     answers = look_up(questions(loaded.spec), desk.world, schemas, loaded.positions)
     resolved = resolve(loaded.spec, answers, loaded.positions, loaded.shown)
-    return Prepared(loaded=loaded, resolved=resolved, plan=compile(resolved), desk=desk)
+    plan = compile(resolved)
+    remember(desk.world)
+    return Prepared(loaded=loaded, resolved=resolved, plan=plan, desk=desk)
 
 
 def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:

@@ -97,7 +97,8 @@ def interrupt(_: int, __: FrameType | None) -> None:
 
 def interrupted(given: Sequence[str]) -> int:
     """The command was stopped by Ctrl-C or SIGTERM."""
-    return complain_code("interrupted", "interrupted; finished steps stay cached", given, INTERRUPTED)
+    message = "interrupted; finished steps stay cached" if {"run", "watch"} & set(given) else "interrupted"
+    return complain_code("interrupted", message, given, INTERRUPTED)
 
 
 def refuse_usage(error: BaseException, given: Sequence[str]) -> int:

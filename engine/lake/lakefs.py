@@ -74,24 +74,37 @@ class Server:
 
     # -- asking ---------------------------------------------------------------------------------------
 
-    def json(self, method: str, *parts: str, query: Mapping[str, object] | None = None, body: object = None) -> Any:
-        """What the server answers to a request at a path, given in parts; ``None`` for no content.
+    def json(
+        self, method: str, *parts: str, query: Mapping[str, object] | None = None, body: object = None
+    ) -> Document:
+        """What the server answers to a request at a path, given in parts; nothing for an answer without JSON.
 
         Raises:
             Answered: for a status that is an error.
-            LakeUnavailable, LakeDenied: when it does not answer, or does not know the key.
+            LakeUnavailable, LakeDenied: when it does not answer as a lake does, or does not know the key.
         """
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         return self.answer(Asked(method=method, url=self.url(*parts, query=query), headers=headers, body=data))
 
-    def answer(self, asked: Asked) -> Any:
-        """What the server answers, taken out of its JSON if it is that."""
+    def answer(self, asked: Asked) -> Document:
+        """As :meth:`json`."""
         response = self.send(asked)
         content = self._read(response)
-        if not content.strip() or "json" not in response.headers.get("Content-Type", ""):
-            return content.decode(errors="replace")
-        return orjson.loads(content)
+        if asked.method != "GET" and "json" not in response.headers.get("Content-Type", ""):
+            return Document(self)
+        try:
+            found = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise self.strange() from error
+        if not isinstance(found, dict):
+            raise self.strange()
+        return Document(self, found)
+
+    def strange(self) -> LakeUnavailable:
+        """The error for an answer that no lake gives."""
+        hint = "look at LAKECTL_SERVER_ENDPOINT_URL: is it a lakeFS server?"
+        return LakeUnavailable("what answers is not the API of a lake", place=self.credentials.endpoint, hint=hint)
 
     def stream(self, *parts: str, query: Mapping[str, object]) -> Body:
         """The bytes that lie at a path, as they come."""
@@ -125,7 +138,7 @@ class Server:
                     raise self._gone(error) from error
                 wait = FIRST_PAUSE * resets
             else:
-                if response.status < 400:
+                if response.status < 300:
                     return response
                 message = self._message(response)
                 busy = response.status in BUSY or (response.status == 500 and any(word in message for word in LOCKED))
@@ -171,7 +184,7 @@ class Server:
         if status in DENIED:
             hint = "look at the LAKECTL_CREDENTIALS_* variables or ~/.lakectl.yaml"
             return LakeDenied(f"{message or 'not allowed'} ({status})", place=self.credentials.endpoint, hint=hint)
-        if status >= 500 and status not in (501, 507):
+        if status < 400 or (status >= 500 and status not in (501, 507)):
             fact = f"the lake answered {status}: {message or 'nothing more'}"
             return LakeUnavailable(fact, place=self.credentials.endpoint, hint="try again; look at the server's log")
         return Answered(status, message or f"the lake answered {status}")
@@ -180,6 +193,17 @@ class Server:
         words = "does not answer" if not isinstance(error, urllib3.exceptions.ProtocolError) else "broke off its answer"
         hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
         return LakeUnavailable(f"the lake {words}: {reason(error)}", place=self.credentials.endpoint, hint=hint)
+
+
+class Document(dict[str, Any]):
+    """An answer. What is not in it, though every lake answers so, is an error of the server's."""
+
+    def __init__(self, server: Server, content: Mapping[str, Any] | None = None) -> None:
+        self.server = server
+        super().__init__(content or {})
+
+    def __missing__(self, key: str) -> Any:
+        raise self.server.strange()
 
 
 class Body(io.RawIOBase):

@@ -31,7 +31,7 @@ from engine.lake.embedded.names import (
     require_tag_name,
     require_text,
 )
-from engine.lake.lakefs import Answered, Asked, Server
+from engine.lake.lakefs import Answered, Asked, Document, Server
 from engine.lake.protocol import (
     DEFAULT_BRANCH,
     BranchMoved,
@@ -457,7 +457,7 @@ class RemoteLake:
         if not plain:
             query, body_ = {"path": path}, {"set": dict(metadata)}
             self.server.json("PUT", *parts, "stat", "user_metadata", query=query, body=body_)
-        return cast("dict[str, Any]", found)
+        return found
 
     def _upload_signed(
         self,
@@ -486,7 +486,7 @@ class RemoteLake:
             "user_metadata": dict(metadata),
             "content_type": content_type,
         }
-        return cast("dict[str, Any]", self.server.json("PUT", *parts, query={"path": path}, body=body))
+        return self.server.json("PUT", *parts, query={"path": path}, body=body)
 
     def _send_all(self, repository: str, branch: str, files: builtins.list[File], progress: Progress | None) -> None:
         def send(file: File) -> int:
@@ -504,7 +504,7 @@ class RemoteLake:
                 found = self._post(repository, "branches", branch, "objects", "delete", body=body)
             except Answered as error:
                 raise self._error(error, repository, branch, is_branch=True) from error
-            if isinstance(found, dict) and found.get("errors"):
+            if found.get("errors"):
                 first = found["errors"][0]
                 raise UsageError(
                     str(first.get("message")), place=f"lakefs://{repository}/{branch}/{first.get('path', '')}"
@@ -526,10 +526,10 @@ class RemoteLake:
 
     # -- below ----------------------------------------------------------------------------------------
 
-    def _get(self, repository: str, *parts: str, query: Mapping[str, object] | None = None) -> Any:
+    def _get(self, repository: str, *parts: str, query: Mapping[str, object] | None = None) -> Document:
         return self.server.json("GET", "repositories", repository, *parts, query=query)
 
-    def _post(self, repository: str, *parts: str, body: object) -> Any:
+    def _post(self, repository: str, *parts: str, body: object) -> Document:
         return self.server.json("POST", "repositories", repository, *parts, body=body)
 
     def _pages(self, *parts: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
@@ -537,6 +537,8 @@ class RemoteLake:
         after = (query or {}).get("after", "")
         while True:
             found = self.server.json("GET", *parts, query={**(query or {}), "after": after, "amount": PAGE})
+            if not isinstance(found["results"], builtins.list) or not isinstance(found["pagination"], dict):
+                raise self.server.strange()
             yield from found["results"]
             if not found["pagination"]["has_more"]:
                 return
@@ -558,7 +560,7 @@ class RemoteLake:
     def _stat(self, repository: str, ref: str, path: str, *, presign: bool = False) -> dict[str, Any]:
         query = {"path": path, "presign": presign, "user_metadata": True}
         try:
-            found: dict[str, Any] = self._get(repository, "refs", ref, "objects", "stat", query=query)
+            found = self._get(repository, "refs", ref, "objects", "stat", query=query)
         except Answered as error:
             raise self._error(error, repository, ref, path) from error
         return found

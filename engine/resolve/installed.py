@@ -6,12 +6,13 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from engine.digest import digest_of
-from engine.errors import EngineError
+from engine.errors import StorageFull, StorageUnwritable
 from engine.store.objects import write_once
 
 
@@ -41,24 +42,35 @@ class Installed:
 
 
 def survey(cache: Path | None = None) -> Installed:
-    """What is installed here; read anew when a folder of ``sys.path`` has changed."""
-    stamp = digest_of([[folder, mtime(folder)] for folder in sys.path if folder])
-    path = cache / f"installed-{stamp[:16]}.json" if cache else None
-    if path is not None and path.is_file():
-        try:
-            return Installed(**json.loads(path.read_bytes()))
-        except (ValueError, TypeError):
-            path.unlink()
-    found = read(stamp)
-    if path is not None:
-        try:
-            write_once(
-                path,
-                json.dumps({"provides": found.provides, "versions": found.versions, "needs": found.needs}).encode(),
-            )
-        except EngineError:
-            return found  # a cache that cannot be written costs time, nothing else
-    return found
+    """What is installed here; read anew when a folder of ``sys.path`` has changed since it was kept in ``cache``."""
+    return (kept(place(cache)) if cache else None) or read(stamp())
+
+
+def keep(cache: Path) -> None:
+    """Keep what is installed here for the next :func:`survey`; where nothing can be written, that one takes longer."""
+    if kept(place(cache)) is None:
+        found = read(stamp())
+        document = {"provides": found.provides, "versions": found.versions, "needs": found.needs}
+        with suppress(StorageFull, StorageUnwritable):
+            write_once(place(cache), json.dumps(document).encode())
+
+
+def kept(path: Path) -> Installed | None:
+    """What a file of the cache says, if it is there and whole."""
+    try:
+        return Installed(**json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def place(cache: Path) -> Path:
+    """The file of the cache for what is installed now."""
+    return cache / f"installed-{stamp()[:16]}.json"
+
+
+def stamp() -> str:
+    """A digest that changes with the folders of ``sys.path``."""
+    return digest_of([[folder, mtime(folder)] for folder in sys.path if folder])
 
 
 def mtime(folder: str) -> int:

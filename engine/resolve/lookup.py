@@ -17,7 +17,7 @@ from engine.registry.model import ModelRef
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex, closure
 from engine.resolve.git import git
-from engine.resolve.installed import survey
+from engine.resolve.installed import keep, survey
 from engine.resolve.model import Answers, Closure, DataFile, DataPin, GitState, ModelPin, Platform
 from engine.resolve.questions import CodeQuestion, DataQuestion, Questions
 from engine.spec.model import KeyPath
@@ -71,9 +71,14 @@ def look_up(asked: Questions, world: World, schemas: Mapping[str, Any], position
     for ref in asked.models:
         with at(("evaluate", "gates")):
             models[ref] = pin_model(asked.model, ref, world.registry)
-    world.index.save()
     contents = {name: dict(read_schema(schemas[name], world.folder).content) for name in asked.schemas}
     return Answers(data=data, schemas=contents, code=code, models=models, platform=this_platform())
+
+
+def remember(world: World) -> None:
+    """Keep what was found out on the way for the next time, now that all questions have answers."""
+    world.index.save()
+    keep(world.cache)
 
 
 def place_of(question: CodeQuestion) -> KeyPath:

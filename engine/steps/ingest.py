@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +29,19 @@ def run(_: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     for path, digest in params["files"]:
         tables.append(readable(read, context.store.check(digest), path))
         context.log(f"{path}: {tables[-1].num_rows:,} rows")
-    return Outputs(artifacts={"table": context.put_table(concatenated(tables, [path for path, _ in params["files"]]))})
+    paths = [path for path, _ in params["files"]]
+    for line in absences(tables, paths):
+        context.log(f"warning: {line}")
+    return Outputs(artifacts={"table": context.put_table(concatenated(tables, paths))})
+
+
+def absences(tables: list[pa.Table], paths: list[str]) -> Iterator[str]:
+    """A line for every file that lacks a column which another has."""
+    every = dict.fromkeys(name for table in tables for name in table.column_names)
+    for path, table in zip(paths, tables, strict=True):
+        absent = [name for name in every if name not in table.column_names]
+        if absent:
+            yield f"{path} has no {', '.join(absent)}; null in its {table.num_rows:,} rows"
 
 
 def readable(read: Callable[[pa.Buffer], pa.Table], data: memoryview, path: str) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,6 +184,19 @@ def test_what_is_not_there_is_named(
     assert found.code == code, found.err
     assert says in found.err + found.out
     assert left_behind(project.home) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "code"),
+    [("run", {}, 2), ("plan", {}, 2), ("run", {"train.uses": "sklern"}, 2), ("validate", {"train.uses": "sklern"}, 1)],
+)
+def test_what_could_not_start_creates_nothing(
+    project: Project, command: str, changes: dict[str, object], code: int
+) -> None:
+    shutil.rmtree(project.home)
+    project.write(changes)
+    assert engine(project.root, command, "spec.yaml").code == code
+    assert not project.home.exists()
 
 
 def test_a_place_in_the_spec_stands_before_what_is_not_there(project: Project, answer: Answer) -> None:

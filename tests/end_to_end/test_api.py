@@ -6,12 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
+from engine.api import as_table
+from engine.errors import UsageError
 from projects import Project, make_project
 
 CODE = """
 import engine
+from engine.errors import UsageError
 assert engine.plan("spec.yaml").plan.steps
 first = engine.plan("spec.yaml", overrides=["seed=8"])
 run = engine.run(first, inline=True)
@@ -23,6 +29,12 @@ assert (run.status, run.model["version"], run.pins["environment"]["python"][:2])
 assert 0 < run.metrics["mae"] < 1
 scores = engine.load_model("numbers:1").predict({"x": [1.0, 2.0], "z": [2, 3]})
 assert abs(scores[0] - 1.0) < 0.1 and scores.shape == (2,)
+try:
+    engine.load_model("numbers").predict({"x": [1.0, 2.0], "z": [2]})
+except UsageError as error:
+    assert str(error).startswith('column "z": expected 2 rows as "x" has, received 1')
+else:
+    raise AssertionError
 import pandas
 frame = pandas.DataFrame({"x": [1.0, 2.0], "z": [2, 3]})
 assert (engine.load_model("numbers").predict(frame) == scores).all()
@@ -41,6 +53,44 @@ def python(project: Project, code: str) -> subprocess.CompletedProcess[str]:
 def test_the_api_plans_runs_and_predicts_as_often_as_it_is_asked(project: Project) -> None:
     done = python(project, CODE)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": [1.0, 2.0], "z": [1]}, 'column "z": expected 2 rows as "x" has, received 1'),
+        ({"x": [1.0, "a"]}, 'column "x": expected values of one type; '),
+        ({"x": 1.0}, 'column "x": expected values of one type; '),
+        ({"x": "text"}, "column \"x\": expected values of one type; received 'text'"),
+        ([{"x": 1.0}], "list is no table; give a pyarrow.Table, a pandas.DataFrame or a mapping of columns"),
+        (pd.DataFrame({"x": [1, "a", {}]}), "the frame is no table: "),
+    ],
+)
+def test_what_is_no_table_is_told_what_one_is(given: object, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        as_table(given)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pa.table({"x": [1, 2]}),
+        pd.DataFrame({"x": [1, 2]}, index=[7, 8]),
+        {"x": [1, 2]},
+        {"x": (1, 2)},
+        {"x": np.array([1, 2])},
+        {"x": pd.Series([1, 2])},
+        {"x": pa.chunked_array([[1], [2]])},
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_table_may_come_in_any_of_these_forms(given: object) -> None:
+    assert as_table(given).to_pydict() == {"x": [1, 2]}
+
+
+def test_no_columns_are_a_table_without_any() -> None:
+    assert as_table({}).column_names == []
 
 
 def test_a_loaded_model_refuses_altered_bytes(project: Project) -> None:

@@ -131,6 +131,27 @@ def test_what_the_system_says_of_a_file_becomes_an_error_of_ours(number: int, ki
     assert isinstance(raised.value.__cause__, OSError)
 
 
+@pytest.mark.parametrize(
+    ("named", "place"),
+    [
+        ("out/.r.md.4f2a", "out/r.md"),
+        ("out/.registry.db.making", "out/.registry.db.making"),
+        ("out/other.md", "out/other.md"),
+        ("out", "out"),
+    ],
+)
+def test_a_temporary_file_is_never_the_place(named: str, place: str) -> None:
+    with pytest.raises(StorageUnwritable) as raised, writing("out/r.md"):
+        raise PermissionError(errno.EACCES, "Permission denied", named)
+    assert raised.value.place == place
+
+
+def test_a_folder_that_is_written_to_may_be_the_working_folder() -> None:
+    with pytest.raises(StorageUnwritable) as raised, writing("."):
+        raise PermissionError(errno.EACCES, "Permission denied", "../x")
+    assert raised.value.place == "../x"
+
+
 def test_an_error_that_is_ours_already_passes_unchanged() -> None:
     ours = NotFound("object", "x")
     with pytest.raises(NotFound) as raised, writing(Path("home")):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from engine.digest import digest_of
-from engine.errors import UsageError
+from engine.errors import Failed, UsageError
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.embedded.tree import Node, Nodes
 from engine.lake.uri import parse
@@ -148,3 +150,11 @@ def times_of_alike_commits(lake: EmbeddedLake) -> tuple[int, int]:
             return seen[beginning], time
         seen[beginning] = time
     raise AssertionError("no two ids began alike")
+
+
+def test_a_lake_of_another_form_is_refused_with_what_to_do(lake: EmbeddedLake) -> None:
+    with closing(sqlite3.connect(lake.path)) as db:
+        db.execute("pragma user_version = 1")
+    with pytest.raises(Failed, match="another version of Engine") as raised:
+        lake.repositories()
+    assert raised.value.hint == "move its folder away and put the data in again"

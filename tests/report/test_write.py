@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from engine.errors import Failed, StorageFull, StorageUnwritable, UsageError
 from engine.report import write as writer
 from engine.report.model import Report
 from engine.report.write import FORMATS, parse_target, write
+from projects import read_only
 from report import samples
 
 
@@ -98,11 +100,22 @@ def test_a_full_disk_leaves_the_old_report_and_nothing_half_written(
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.md"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_said_to_be_one(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageUnwritable):
-        write(samples.bare(), f"md={tmp_path}/r.md")
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that takes no writes, even from root."""
+    (tmp_path / "open").mkdir(mode=0o500)
+    if os.geteuid():
+        yield tmp_path / "open"
+    else:
+        with read_only(tmp_path / "open", tmp_path / "closed") as folder:
+            yield folder
+
+
+@pytest.mark.parametrize(("path", "place"), [("r.md", "r.md"), ("new/r.md", "new")])
+def test_what_cannot_be_written_is_named_and_not_a_temporary_file(closed: Path, path: str, place: str) -> None:
+    with pytest.raises(StorageUnwritable) as raised:
+        write(samples.bare(), f"md={closed / path}")
+    assert raised.value.place == str(closed / place)
 
 
 def test_importing_the_writers_loads_neither_rich_nor_jinja() -> None:

@@ -13,9 +13,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from engine.errors import DataUnreadable, DigestMismatch
+from engine.errors import DataUnreadable, DigestMismatch, SchemaViolated
 from engine.spec.vocabulary import format_of
-from engine.steps import ingest
+from engine.steps import ingest, validate
 from engine.steps.context import Context
 from engine.steps.model import Inputs
 from engine.store.objects import ObjectStore
@@ -115,8 +115,23 @@ def test_numbers_of_several_files_are_widened(context: Context) -> None:
     assert read(context, "csv", b"a\n1\n", b"a\n1.5\n").column("a").to_pylist() == [1.0, 1.5]
 
 
+TWO_AND_NONE = (b"a,b,c\n1,2,3\n", b"a\n3\n4\n")
+
+
 def test_a_column_that_a_file_lacks_is_null_there(context: Context) -> None:
-    assert read(context, "csv", b"a,b\n1,2\n", b"a\n3\n").column("b").to_pylist() == [2, None]
+    assert read(context, "csv", *TWO_AND_NONE).column("b").to_pylist() == [2, None, None]
+
+
+def test_a_file_that_lacks_columns_is_named_in_the_log(context: Context) -> None:
+    said: list[str] = []
+    read(replace(context, log=said.append), "csv", *TWO_AND_NONE, TWO_AND_NONE[0])
+    assert [line for line in said if "warning" in line] == ["warning: 01.csv has no b, c; null in its 2 rows"]
+
+
+def test_a_column_that_a_file_lacks_breaks_a_schema_that_allows_no_null(context: Context) -> None:
+    table = context.put_table(read(context, "csv", *TWO_AND_NONE))
+    with pytest.raises(SchemaViolated, match="in 3 rows; the worst: column b, not_nullable"):
+        validate.run(Inputs(artifacts={"table": table}), {"schema": {"columns": {"b": {"dtype": "int64"}}}}, context)
 
 
 def test_columns_that_do_not_fit_together_are_refused_with_the_files(context: Context) -> None:

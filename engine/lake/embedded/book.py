@@ -40,7 +40,9 @@ create table if not exists staged (
   primary key (repository, branch, path)
 ) without rowid;
 create table if not exists nodes (digest text primary key, data blob not null) without rowid;
+pragma user_version = 2;
 """
+VERSION = 2
 SAMPLE = "flights"
 PAGE = 1000
 END = "\U0010ffff" * 2  # behind every path that begins with what is before it
@@ -320,11 +322,13 @@ def stored_from(id: str, body: dict[str, Any]) -> Stored:
 
 
 def require_version(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a lake that an Engine before 0.2 made, in another form.
+    """Refuse a lake that another version of Engine made in another form.
 
     Raises:
         Failed: saying what to do with it.
     """
-    if db.execute("select 1 from sqlite_master where name = 'branches'").fetchone():
+    found = db.execute("pragma user_version").fetchone()[0]
+    if found != VERSION:
         hint = "move its folder away and put the data in again"
-        raise Failed("the lake was made by an earlier Engine, in another form", place=str(path), hint=hint)
+        fact = f"the lake was made by another version of Engine (form {found}; this one reads {VERSION})"
+        raise Failed(fact, place=str(path), hint=hint)

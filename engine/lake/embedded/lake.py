@@ -450,6 +450,8 @@ class EmbeddedLake:
         base = self._base(repository, ours, theirs, book)
         if base.tree == theirs.tree:
             hint = "it may have been merged before; `engine lake diff` shows what differs"
+            if book.head(repository, "branch", source) and book.is_dirty(repository, source):
+                hint = f"what is staged on {source} is not committed: `engine lake commit` does that"
             raise NothingToCommit(f"{source} has nothing that is new to {destination}", hint=hint)
         if book.is_dirty(repository, destination):
             raise DirtyBranch(repository, destination)

@@ -122,9 +122,10 @@ def not_importable(name: str, module: str, error: ImportError, key: str) -> Plug
 
 
 def near_estimator(name: str, attribute: str) -> str:
-    """The nearest estimator of scikit-learn, by its class name and then by its whole name."""
+    """The nearest estimator of scikit-learn: by its class name, first in the module named, then by its whole name."""
     known = dict(public_estimators())
-    close = nearest(attribute, known)
+    beside = [title for title, whole in known.items() if whole == f"{name.rpartition('.')[0]}.{title}"]
+    close = nearest(attribute, beside) or nearest(attribute, known)
     if close is not None:
         return f'did you mean "{known[close]}"?'
     return suggestion(name, known.values(), most=3)

@@ -263,6 +263,13 @@ INSTEAD = "; use e.g. sklearn.ensemble.HistGradientBoosting..., a random forest 
             "with.estimator",
             f'no estimator "sklearn.ensembel.RandomForestClassifier"; did you mean "{FOREST}"?',
         ),
+        ("sklearn.svm.SCV", {}, "with.estimator", 'no estimator "sklearn.svm.SCV"; did you mean "sklearn.svm.SVC"?'),
+        (
+            "sklearn.svm.Lasso",
+            {},
+            "with.estimator",
+            'no estimator "sklearn.svm.Lasso"; did you mean "sklearn.linear_model.Lasso"?',
+        ),
         (
             "RandomForestClassifier",
             {},
