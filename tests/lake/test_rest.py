@@ -40,7 +40,7 @@ keys = Keys(home / "lake" / "keys.json")
 key = keys.first()
 listening = listen("127.0.0.1", 0)
 port = listening.getsockname()[1]
-state = State(keys=keys, largest=300_000, patience=1.0, address=f"http://127.0.0.1:{port}")
+state = State(keys=keys, largest=300_000, patience=1.0)
 print(port, key.id, key.secret, flush=True)
 run(application(embedded_lake(home), state), listening)
 """
@@ -229,7 +229,7 @@ BAD: list[tuple[str, str, object, int]] = [
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m"}, 400),
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "metadata": {"a": 1}}, 400),
     ("PUT", "/repositories/REPO/branches/main", {"type": "everything"}, 400),
-    ("DELETE", "/repositories/REPO/branches/main", None, 400),
+    ("DELETE", "/repositories/REPO/branches/main", None, 403),
     ("POST", "/repositories/REPO/branches/main/objects/delete", {"paths": "a"}, 400),
     ("PUT", "/repositories/REPO/branches/main/staging/backing?path=a", {"staging": {"physical_address": "x"}}, 400),
     ("POST", "/repositories/REPO/branches/main/import", {"paths": []}, 400),
