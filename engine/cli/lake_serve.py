@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from engine.cli import view
 from engine.errors import Failed, NotFound
+
+if TYPE_CHECKING:
+    from engine.lake.rest.state import Key
 
 SUMMARY = "Serve the embedded lake behind lakeFS' API, to its clients."
 
@@ -44,23 +48,28 @@ def command(
     hooks = hooks_of(path, root, background=True)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     state = State(keys=keys, hooks=hooks, roots=tuple(import_root))
-    tell(address, made.id if made else "", made.secret if made else "", as_json=as_json)
-    run(application(embedded_lake(path, hooks), state, (*LOOPBACK, host, f"[{host}]")), listening)
-    hooks.close()
+    tell(address, made, keys.path, as_json=as_json)
+    try:
+        run(application(embedded_lake(path, hooks), state, (*LOOPBACK, host, f"[{host}]")), listening)
+    finally:
+        hooks.close()
     raise KeyboardInterrupt
 
 
-def tell(address: str, id: str, secret: str, *, as_json: bool) -> None:
+def tell(address: str, made: Key | None, kept: Path, *, as_json: bool) -> None:
     """Say where the server listens, and the key, if it is new."""
     import sys
 
     if as_json:
-        view.document({"endpoint": address, "access_key_id": id or None, "secret_access_key": secret or None})
+        id, secret = (made.id, made.secret) if made else (None, None)
+        view.document({"endpoint": address, "access_key_id": id, "secret_access_key": secret})
     else:
         view.line(f"serving the lake on {address}")
-        if id:
+        if made is None:
+            view.line(f"its key was shown at the first start; is it lost? remove {kept} and start again")
+        else:
             view.line("a key for it, which is not shown again:")
             view.line(f"  export LAKECTL_SERVER_ENDPOINT_URL={address}")
-            view.line(f"  export LAKECTL_CREDENTIALS_ACCESS_KEY_ID={id}")
-            view.line(f"  export LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY={secret}")
+            view.line(f"  export LAKECTL_CREDENTIALS_ACCESS_KEY_ID={made.id}")
+            view.line(f"  export LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY={made.secret}")
     sys.stdout.flush()

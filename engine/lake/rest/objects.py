@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from email.utils import formatdate
 from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
+from engine.errors import EngineError
 from engine.lake.embedded import tree
 from engine.lake.protocol import Entry
 from engine.lake.rest import shapes
@@ -91,7 +94,7 @@ def bytes_of(call: Call, item: Entry) -> Response:
     if start:
         stream.seek(start)
     headers = headers_of(item, status, start, end)
-    return StreamingResponse(blocks(stream, end - start), status, headers)
+    return Bytes(blocks(stream, end - start), status, headers)
 
 
 def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
@@ -132,11 +135,22 @@ def one_line(text: str) -> str:
 
 
 def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
-    """The next bytes of a stream. Altered bytes end it early: the client sees that some are missing."""
+    """The next bytes of a stream."""
     with closing(stream):
         while left > 0 and (block := stream.read(min(BLOCK, left))):
             left -= len(block)
             yield block
+
+
+class Bytes(StreamingResponse):
+    """An object's bytes as they are read. Altered ones break the connection off: the client sees that some are missing."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().stream_response(send)
+        except EngineError as error:
+            logging.getLogger("uvicorn.error").error("broke off an answer: %s", error)
 
 
 # -- staging ------------------------------------------------------------------------------------------

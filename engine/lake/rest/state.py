@@ -45,7 +45,11 @@ class Keys:
         self._known: set[bytes] = set()  # hashes of headers that were right, so that most requests are quick
 
     def first(self) -> Key | None:
-        """The first key, made now, or ``None`` when there is one already."""
+        """The first key, made now, or ``None`` when there is one already.
+
+        Raises:
+            Failed: when the file is damaged.
+        """
         made = Key(
             id="AKIA" + "".join(secrets.choice(LETTERS) for _ in range(KEY_LENGTH)), secret=secrets.token_urlsafe(30)
         )
@@ -61,6 +65,7 @@ class Keys:
             new.append(made)
 
         made_once(self.path, write)
+        self._read()
         return new[0] if new else None
 
     def accepts(self, id: str, secret: str) -> bool:
