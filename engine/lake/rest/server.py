@@ -23,6 +23,7 @@ from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.hooks import VALIDATE
 from engine.lake.rest import imports, log, objects, refs, uploads
 from engine.lake.rest.calls import Call, Handler, Rejected, document, nothing, page, refusal
+from engine.lake.rest.connection import Connection
 from engine.lake.rest.state import State, basic
 
 API = "/api/v1"
@@ -376,8 +377,10 @@ def run(app: Guard, listening: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
+        ws="none",
         lifespan="off",
+        proxy_headers=False,
         log_level="warning",
         server_header=False,
         timeout_keep_alive=60,
