@@ -447,3 +447,12 @@ def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo:
     lake = EmbeddedLake(home / "lake", ObjectStore(home / "objects"))
     assert lake.resolve(repo, "main") == id
     assert lake.open(repo, "main", "a").read() == b"1"
+
+
+def test_a_link_in_an_imported_folder_leads_nowhere_outside(face: Face, repo: str) -> None:
+    id = import_from(face, repo, f"file://{face.folder}/inside/", "common_prefix").json["id"]
+    place = f"{API}/repositories/{repo}/branches/main/import"
+    while not (status := face.ask("GET", place, id=id).json)["completed"]:
+        time.sleep(0.02)
+    assert "outside" in json.dumps(status["error"]) or "--import-root" in json.dumps(status["error"])
+    assert face.ask("GET", f"{API}/repositories/{repo}/refs/main/objects/ls").json["results"] == []

@@ -174,7 +174,12 @@ def nothing(_: object = None) -> Response:
 
 
 def page(
-    call: Call, items: Iterable[T], shown: Callable[[T], dict[str, Any]], offset: Callable[[T], str], *, end: bool = False
+    call: Call,
+    items: Iterable[T],
+    shown: Callable[[T], dict[str, Any]],
+    offset: Callable[[T], str],
+    *,
+    end: bool = False,
 ) -> Response:
     """Some of ``items``, as many as were asked for, and where to go on, unless that is to be the ``end``."""
     iterator: Iterator[T] = iter(items)
