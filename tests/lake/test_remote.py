@@ -20,8 +20,8 @@ from engine.digest import sha256
 from engine.errors import EngineError, LakeUnavailable
 from engine.lake.credentials import Credentials
 from engine.lake.lakefs import Server
-from engine.lake.protocol import HookRefused, LakeDenied, Signed
-from engine.lake.remote import RemoteLake
+from engine.lake.protocol import Entry, HookRefused, LakeDenied, Signed
+from engine.lake.remote import LARGE, RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
 
@@ -32,9 +32,10 @@ Reply = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
     def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
         handler.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **said}.items():
+            handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -86,7 +87,7 @@ def odd() -> Iterator[Odd]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     seen.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield seen
     server.shutdown()
@@ -147,12 +148,8 @@ def test_a_stream_that_cannot_begin_anew_is_sent_once(odd: Odd, tmp_path: Path) 
 
 
 def test_a_body_that_ends_early_is_never_taken_for_the_object(odd: Odd, tmp_path: Path) -> None:
-    def short(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-        reply(200, b"half", Content_Length="8")(handler, b"")
-        handler.connection.shutdown(2)
-
     lake = odd.lake(tmp_path)
-    odd.replies = [short, short]
+    odd.replies = [cut(b"half", 8), cut(b"half", 8)]
     with pytest.raises(LakeUnavailable), lake.open("repo", "main", "a") as stream:
         stream.read()
     with pytest.raises(LakeUnavailable):
@@ -175,6 +172,116 @@ def test_a_redirect_is_not_followed(odd: Odd, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         odd.lake(tmp_path).repositories()
     assert len(odd.asked) == 1
+
+
+def cut(body: bytes, length: int) -> Reply:
+    """Announce more than comes."""
+
+    def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        reply(200, body, Content_Length=str(length))(handler, b"")
+        handler.connection.shutdown(2)
+
+    return send
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(odd: Odd, tmp_path: Path) -> None:
+    half = cut(REPOSITORIES[:20], len(REPOSITORIES))
+    odd.replies = [half, half, reply(200, REPOSITORIES)]
+    assert odd.lake(tmp_path).repositories() == []
+
+
+def test_a_server_whose_answers_always_break_off_is_given_up(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [cut(b"{", 9)] * 10
+    with pytest.raises(LakeUnavailable, match="broke off"):
+        odd.lake(tmp_path).repositories()
+    assert len(odd.asked) == 3
+
+
+def test_a_commit_whose_answer_breaks_off_is_not_sent_again(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [cut(b"{", 9), reply(201)]
+    with pytest.raises(LakeUnavailable, match="broke off"):
+        odd.lake(tmp_path).commit("repo", "main", "m")
+    assert [method for method, *_ in odd.asked] == ["POST"]
+
+
+def test_a_server_that_says_nothing_is_given_up(odd: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.lake.lakefs.READ", 0.2)
+    odd.replies = [lambda *_: time.sleep(0.5)] * 9
+    with pytest.raises(LakeUnavailable, match="does not answer"):
+        odd.lake(tmp_path, patience=0.1).repositories()
+    assert len(odd.asked) == 1
+
+
+def test_an_object_without_a_length_that_ends_early_is_not_taken_for_it(odd: Odd, tmp_path: Path) -> None:
+    def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
+        handler.close_connection = True
+
+    lake = odd.lake(tmp_path)
+    odd.replies = [endless, endless]
+    for _ in range(2):
+        with pytest.raises(LakeUnavailable, match="4 bytes of an object of 8"):
+            lake.fetch("repo", "a" * 64, Entry(path="a", size=8, checksum="c"))
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_of_something_else_is_told_from_a_lake(odd: Odd, tmp_path: Path, status: int) -> None:
+    odd.replies = [reply(status, b"<html>Not Found</html>", Content_Type="text/html")] * 2
+    for ask in (RemoteLake.repositories, lambda lake: lake.create_repository("repo")):
+        with pytest.raises(LakeUnavailable, match="not the API of a lake"):
+            ask(odd.lake(tmp_path))
+
+
+def test_a_page_about_an_error_is_not_shown_as_its_reason(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [reply(502, b"<html><h1>Bad Gateway</h1></html>", Content_Type="text/html")]
+    with pytest.raises(LakeUnavailable, match="502") as raised:
+        odd.lake(tmp_path).repositories()
+    assert "<" not in str(raised.value)
+
+
+# -- storage behind the server ------------------------------------------------------------------------
+
+SIGNED = "/storage/object?X-Amz-Signature=hidden"
+
+
+def staging(odd: Odd) -> Reply:
+    return reply(200, json.dumps({"physical_address": "s3://b/o", "presigned_url": odd.address + SIGNED}).encode())
+
+
+def signing(odd: Odd, folder: Path) -> RemoteLake:
+    lake = odd.lake(folder)
+    lake._presigns = True
+    return lake
+
+
+def test_a_large_object_goes_straight_to_the_storage_and_is_linked(odd: Odd, tmp_path: Path) -> None:
+    data = os.urandom(LARGE)
+    linked = reply(200, json.dumps({**STATS, "size_bytes": len(data)}).encode())
+    odd.replies = [staging(odd), reply(503), reply(200, ETag='"tag"'), linked]
+    entry = signing(odd, tmp_path).put("repo", "main", "a", io.BytesIO(data), metadata={"Who": "ü"})
+    assert [(method, path.partition("?")[0].rpartition("/")[2]) for method, path, *_ in odd.asked] == [
+        ("GET", "backing"), ("PUT", "object"), ("PUT", "object"), ("PUT", "backing"),
+    ]  # fmt: skip
+    assert [body == data for _, _, body, _ in odd.asked] == [False, True, True, False]
+    assert ["authorization" in headers for *_, headers in odd.asked] == [True, False, False, True]
+    said = json.loads(odd.asked[3][2])
+    assert (said["checksum"], said["size_bytes"], said["user_metadata"]) == ("tag", LARGE, {"Who": "ü"})
+    assert (said["staging"]["physical_address"], entry.digest) == ("s3://b/o", sha256(data))
+
+
+def test_a_small_object_goes_through_the_server(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [reply(201, json.dumps({**STATS, "size_bytes": 1}).encode())]
+    signing(odd, tmp_path).put("repo", "main", "a", io.BytesIO(b"x"))
+    assert [method for method, *_ in odd.asked] == ["POST"]
+
+
+@pytest.mark.parametrize("answer", [reply(403, b"<Error/>"), reply(404), reply(302, Location="/x"), hang_up])
+def test_storage_that_fails_is_named_without_its_signature(odd: Odd, tmp_path: Path, answer: Reply) -> None:
+    lake = signing(odd, tmp_path)
+    odd.replies = [reply(200, json.dumps({**STATS, "physical_address": odd.address + SIGNED}).encode()), *[answer] * 3]
+    with pytest.raises(LakeUnavailable, match="the lake's storage") as raised:
+        lake.open("repo", "main", "a")
+    assert (raised.value.place, "hidden" in str(raised.value)) == (odd.address, False)
 
 
 @pytest.mark.parametrize("status", [401, 403])
