@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from engine.digest import sha256
-from engine.errors import EngineError, LakeUnavailable
+from engine.errors import EngineError, LakeUnavailable, UsageError
 from engine.lake.credentials import Credentials
-from engine.lake.lakefs import Server
-from engine.lake.protocol import Entry, HookRefused, LakeDenied, Signed
+from engine.lake.lakefs import Asked, Server
+from engine.lake.protocol import Entry, HookRefused, LakeDenied, RepositoryNotFound, Signed
 from engine.lake.remote import LARGE, RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
@@ -373,6 +375,164 @@ def test_a_folder_is_sent_once_and_then_only_what_changed(lake: RemoteLake, tmp_
     assert lake.put_folder(repo, "main", "", folder, commit=Signed(message="m")).commit is None
 
 
+@pytest.fixture
+def sent(lake: RemoteLake, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the server is asked from now on; it is asked none the less."""
+    seen: list[tuple[str, str]] = []
+    ask = lake.server._once
+
+    def noted(asked: Asked, signed: bool) -> object:
+        seen.append((asked.method, asked.url.partition("?")[0].rpartition("/")[2]))
+        return ask(asked, signed)
+
+    monkeypatch.setattr(lake.server, "_once", noted)
+    return seen
+
+
+def test_of_a_folder_only_what_changed_is_sent(lake: RemoteLake, tmp_path: Path, sent: list[tuple[str, str]]) -> None:
+    repo, folder = name_of(lake), tmp_path / "folder"
+    folder.mkdir()
+    for number in range(5):
+        (folder / str(number)).write_bytes(b"%d" % number)
+    counts = []
+    for name in ("0", "3", "new", ""):
+        if name:
+            (folder / name).write_bytes(b"other" + name.encode())
+        sent.clear()
+        lake.put_folder(repo, "main", "", folder)
+        counts.append(sent.count(("POST", "objects")))
+    assert counts == [5, 1, 1, 0]
+
+
+def test_a_file_that_others_put_on_the_branch_is_put_right(lake: RemoteLake, tmp_path: Path) -> None:
+    repo, folder = name_of(lake), tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"mine")
+    lake.put_folder(repo, "main", "", folder)
+    lake.put(repo, "main", "a", io.BytesIO(b"ours"))
+    assert lake.put_folder(repo, "main", "", folder).changes == 1
+    with lake.open(repo, "main", "a") as stream:
+        assert stream.read() == b"mine"
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def never_read(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")  # whose first byte not even root can read
+
+
+@pytest.mark.parametrize("made", [nowhere, never_read])
+def test_a_folder_with_a_file_that_cannot_be_read_stages_nothing(
+    lake: RemoteLake, tmp_path: Path, made: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"a")
+    made(folder / "b")
+    with pytest.raises(UsageError, match="cannot be read") as raised:
+        lake.put_folder(name_of(lake), "main", "", folder)
+    assert raised.value.place == str(folder / "b")
+    assert list(lake.changes(name_of(lake), "main")) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_a_server_that_does_not_answer(lake: RemoteLake, tmp_path: Path) -> None:
+    never_read(tmp_path / "b")
+    with pytest.raises(UsageError, match="cannot be read"):
+        lake.put(name_of(lake), "main", "b", tmp_path / "b")
+
+    class Broken(io.BytesIO):
+        def read(self, _: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "broken")
+
+    with pytest.raises(UsageError, match="cannot be read: broken"):
+        lake.put(name_of(lake), "main", "b", Broken(b"bytes"))
+
+
+class Written(io.BytesIO):
+    """A file that somebody else writes to as soon as its length was looked at."""
+
+    def __init__(self, data: bytes, later: bytes) -> None:
+        super().__init__(data)
+        self.later = later
+
+    def read(self, size: int | None = -1) -> bytes:
+        at = self.tell()
+        self.seek(0)
+        self.truncate()
+        self.write(self.later)
+        self.seek(at)
+        return super().read(size)
+
+
+def test_a_file_that_grows_while_it_is_sent_is_sent_as_long_as_it_was(lake: RemoteLake) -> None:
+    entry = lake.put(name_of(lake), "main", "a", Written(b"12345", b"1234567"))
+    assert (entry.size, entry.digest) == (5, sha256(b"12345"))
+    assert lake.stat(name_of(lake), "main", "a").size == 5
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_refused_at_once(lake: RemoteLake) -> None:
+    started = time.monotonic()
+    with pytest.raises(UsageError, match="became shorter"):
+        lake.put(name_of(lake), "main", "a", Written(b"12345", b"12"))
+    assert list(lake.changes(name_of(lake), "main")) == []
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"Capital": "A"}, {"ü": "é\n2"}, {"a": " x "}, {"a": ""}, {"a": "x", "B C": "y"}, {"": "\t"}, {"a": "x" * 5000}],
+    ids=repr,
+)
+def test_what_a_user_writes_on_an_object_comes_back_as_it_was(lake: RemoteLake, metadata: dict[str, str]) -> None:
+    lake.put(name_of(lake), "main", "a", io.BytesIO(b"1"), metadata=metadata, content_type="text/x; a=1")
+    entry = lake.stat(name_of(lake), "main", "a")
+    assert (entry.metadata, entry.content_type) == (metadata, "text/x; a=1")
+    assert [item.metadata for item in lake.list(name_of(lake), "main")] == [metadata]
+
+
+@pytest.mark.parametrize("content_type", ["a\r\nAuthorization: b", "é€", "\0"])
+def test_a_content_type_that_no_header_can_hold_is_refused(lake: RemoteLake, content_type: str) -> None:
+    with pytest.raises(UsageError, match="is not a content type"):
+        lake.put(name_of(lake), "main", "a", io.BytesIO(b"1"), content_type=content_type)
+
+
+@pytest.mark.parametrize("ref", ["", ".", "..", "a/b", "../main", "main/../main"])
+def test_a_ref_that_would_lead_elsewhere_is_one_that_is_not_there(lake: RemoteLake, ref: str) -> None:
+    for ask in (lake.list, lake.log, lambda repo, ref: lake.diff(repo, ref, "main")):
+        with pytest.raises(UsageError, match="no branch, tag or commit|is not a ref"):
+            list(ask(name_of(lake), ref))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
+def test_a_repository_that_would_lead_elsewhere_is_one_that_is_not_there(lake: RemoteLake, name: str) -> None:
+    with pytest.raises(RepositoryNotFound):
+        lake.resolve(name, "main")
+
+
+def test_what_is_no_text_is_said_before_anything_is_asked(lake: RemoteLake, sent: list[tuple[str, str]]) -> None:
+    repo = name_of(lake)
+    for ask in (lambda: lake.stat(repo, "main", "\udc80"), lambda: list(lake.list(repo, "\udc80"))):
+        with pytest.raises(UsageError, match="not Unicode text"):
+            ask()
+    assert sent == []
+
+
+def test_many_threads_share_one_server(lake: RemoteLake, caplog: pytest.LogCaptureFixture) -> None:
+    repo = name_of(lake)
+
+    def work(number: int) -> bytes:
+        lake.put(repo, "main", f"{number}", io.BytesIO(b"%d" % number))
+        with lake.open(repo, "main", f"{number}") as stream:
+            return stream.read()
+
+    with ThreadPoolExecutor(40) as pool:
+        found = list(pool.map(work, range(120)))
+    assert found == [b"%d" % number for number in range(120)]
+    assert [record.message for record in caplog.records] == []
+
+
 def test_bytes_that_changed_on_the_server_are_damage(lake: RemoteLake, served: tuple[Credentials, Path]) -> None:
     repo = name_of(lake)
     lake.put(repo, "main", "a", io.BytesIO(b"to be changed, in the pack of the server"))
@@ -392,7 +552,7 @@ UP_AND_DOWN = r"""
 import re, sys
 from pathlib import Path
 from engine.lake.credentials import Credentials
-from engine.lake.lakefs import Server
+from engine.lake.lakefs import Asked, Server
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 endpoint, id, secret, folder, repo = sys.argv[1:]
