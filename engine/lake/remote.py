@@ -14,7 +14,7 @@ import re
 import time as clock
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -705,11 +705,13 @@ class Hashed(io.RawIOBase):
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.hasher = hashlib.sha256()
-        self.start = stream.tell() if stream.seekable() else 0
-        self.size = stream.seek(0, io.SEEK_END) - self.start if stream.seekable() else None
+        self.start, self.size = 0, None
+        if stream.seekable():
+            with reading_stream(stream):
+                self.start = stream.tell()
+                self.size = stream.seek(0, io.SEEK_END) - self.start
+                stream.seek(self.start)
         self.left = self.size
-        if self.size is not None:
-            stream.seek(self.start)
 
     def hexdigest(self) -> str:
         """The SHA-256 of what was read."""
@@ -742,19 +744,30 @@ class Hashed(io.RawIOBase):
         wanted = -1 if size is None else size
         if self.left is not None:
             wanted = self.left if wanted < 0 else min(wanted, self.left)
-        place = str(getattr(self.stream, "name", ""))
-        try:
+        with reading_stream(self.stream):
             data = self.stream.read(wanted)
-        except OSError as error:
-            hint = "name a file that you may read"
-            raise UsageError(f"cannot be read: {error.strerror}", place=place, hint=hint) from error
         if self.left is not None:
             self.left -= len(data)
             if wanted and not data:
                 hint = "put it again when nothing writes to it"
-                raise UsageError("became shorter while it was sent", place=place, hint=hint)
+                raise UsageError("became shorter while it was sent", place=place_of(self.stream), hint=hint)
         self.hasher.update(data)
         return data
+
+
+def place_of(stream: BinaryIO) -> str:
+    """The file that a stream reads, if it has one."""
+    return str(getattr(stream, "name", ""))
+
+
+@contextmanager
+def reading_stream(stream: BinaryIO) -> Iterator[None]:
+    """Give an ``OSError`` raised inside as one of ours, or it would be taken for one of the connection's."""
+    try:
+        yield
+    except OSError as error:
+        hint = "name a file that you may read"
+        raise UsageError(f"cannot be read: {error.strerror}", place=place_of(stream), hint=hint) from error
 
 
 def digest_of(file: File) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from engine.digest import sha256
-from engine.errors import EngineError, LakeUnavailable
+from engine.errors import EngineError, LakeUnavailable, UsageError
 from engine.lake.credentials import Credentials
-from engine.lake.lakefs import Server
-from engine.lake.protocol import HookRefused, LakeDenied, Signed
-from engine.lake.remote import RemoteLake
+from engine.lake.lakefs import Asked, Server
+from engine.lake.protocol import Entry, HookRefused, LakeDenied, RepositoryNotFound, Signed
+from engine.lake.remote import LARGE, RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
 
@@ -32,9 +34,10 @@ Reply = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
     def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        said = {name.replace("_", "-"): value for name, value in headers.items()}
         handler.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **said}.items():
+            handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -86,7 +89,7 @@ def odd() -> Iterator[Odd]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     seen.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield seen
     server.shutdown()
@@ -147,12 +150,8 @@ def test_a_stream_that_cannot_begin_anew_is_sent_once(odd: Odd, tmp_path: Path) 
 
 
 def test_a_body_that_ends_early_is_never_taken_for_the_object(odd: Odd, tmp_path: Path) -> None:
-    def short(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-        reply(200, b"half", Content_Length="8")(handler, b"")
-        handler.connection.shutdown(2)
-
     lake = odd.lake(tmp_path)
-    odd.replies = [short, short]
+    odd.replies = [cut(b"half", 8), cut(b"half", 8)]
     with pytest.raises(LakeUnavailable), lake.open("repo", "main", "a") as stream:
         stream.read()
     with pytest.raises(LakeUnavailable):
@@ -175,6 +174,116 @@ def test_a_redirect_is_not_followed(odd: Odd, tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         odd.lake(tmp_path).repositories()
     assert len(odd.asked) == 1
+
+
+def cut(body: bytes, length: int) -> Reply:
+    """Announce more than comes."""
+
+    def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        reply(200, body, Content_Length=str(length))(handler, b"")
+        handler.connection.shutdown(2)
+
+    return send
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(odd: Odd, tmp_path: Path) -> None:
+    half = cut(REPOSITORIES[:20], len(REPOSITORIES))
+    odd.replies = [half, half, reply(200, REPOSITORIES)]
+    assert odd.lake(tmp_path).repositories() == []
+
+
+def test_a_server_whose_answers_always_break_off_is_given_up(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [cut(b"{", 9)] * 10
+    with pytest.raises(LakeUnavailable, match="broke off"):
+        odd.lake(tmp_path).repositories()
+    assert len(odd.asked) == 3
+
+
+def test_a_commit_whose_answer_breaks_off_is_not_sent_again(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [cut(b"{", 9), reply(201)]
+    with pytest.raises(LakeUnavailable, match="broke off"):
+        odd.lake(tmp_path).commit("repo", "main", "m")
+    assert [method for method, *_ in odd.asked] == ["POST"]
+
+
+def test_a_server_that_says_nothing_is_given_up(odd: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.lake.lakefs.READ", 0.2)
+    odd.replies = [lambda *_: time.sleep(0.5)] * 9
+    with pytest.raises(LakeUnavailable, match="does not answer"):
+        odd.lake(tmp_path, patience=0.1).repositories()
+    assert len(odd.asked) == 1
+
+
+def test_an_object_without_a_length_that_ends_early_is_not_taken_for_it(odd: Odd, tmp_path: Path) -> None:
+    def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf")
+        handler.close_connection = True
+
+    lake = odd.lake(tmp_path)
+    odd.replies = [endless, endless]
+    for _ in range(2):
+        with pytest.raises(LakeUnavailable, match="4 bytes of an object of 8"):
+            lake.fetch("repo", "a" * 64, Entry(path="a", size=8, checksum="c"))
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_of_something_else_is_told_from_a_lake(odd: Odd, tmp_path: Path, status: int) -> None:
+    odd.replies = [reply(status, b"<html>Not Found</html>", Content_Type="text/html")] * 2
+    for ask in (RemoteLake.repositories, lambda lake: lake.create_repository("repo")):
+        with pytest.raises(LakeUnavailable, match="not the API of a lake"):
+            ask(odd.lake(tmp_path))
+
+
+def test_a_page_about_an_error_is_not_shown_as_its_reason(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [reply(502, b"<html><h1>Bad Gateway</h1></html>", Content_Type="text/html")]
+    with pytest.raises(LakeUnavailable, match="502") as raised:
+        odd.lake(tmp_path).repositories()
+    assert "<" not in str(raised.value)
+
+
+# -- storage behind the server ------------------------------------------------------------------------
+
+SIGNED = "/storage/object?X-Amz-Signature=hidden"
+
+
+def staging(odd: Odd) -> Reply:
+    return reply(200, json.dumps({"physical_address": "s3://b/o", "presigned_url": odd.address + SIGNED}).encode())
+
+
+def signing(odd: Odd, folder: Path) -> RemoteLake:
+    lake = odd.lake(folder)
+    lake._presigns = True
+    return lake
+
+
+def test_a_large_object_goes_straight_to_the_storage_and_is_linked(odd: Odd, tmp_path: Path) -> None:
+    data = os.urandom(LARGE)
+    linked = reply(200, json.dumps({**STATS, "size_bytes": len(data)}).encode())
+    odd.replies = [staging(odd), reply(503), reply(200, ETag='"tag"'), linked]
+    entry = signing(odd, tmp_path).put("repo", "main", "a", io.BytesIO(data), metadata={"Who": "ü"})
+    assert [(method, path.partition("?")[0].rpartition("/")[2]) for method, path, *_ in odd.asked] == [
+        ("GET", "backing"), ("PUT", "object"), ("PUT", "object"), ("PUT", "backing"),
+    ]  # fmt: skip
+    assert [body == data for _, _, body, _ in odd.asked] == [False, True, True, False]
+    assert ["authorization" in headers for *_, headers in odd.asked] == [True, False, False, True]
+    said = json.loads(odd.asked[3][2])
+    assert (said["checksum"], said["size_bytes"], said["user_metadata"]) == ("tag", LARGE, {"Who": "ü"})
+    assert (said["staging"]["physical_address"], entry.digest) == ("s3://b/o", sha256(data))
+
+
+def test_a_small_object_goes_through_the_server(odd: Odd, tmp_path: Path) -> None:
+    odd.replies = [reply(201, json.dumps({**STATS, "size_bytes": 1}).encode())]
+    signing(odd, tmp_path).put("repo", "main", "a", io.BytesIO(b"x"))
+    assert [method for method, *_ in odd.asked] == ["POST"]
+
+
+@pytest.mark.parametrize("answer", [reply(403, b"<Error/>"), reply(404), reply(302, Location="/x"), hang_up])
+def test_storage_that_fails_is_named_without_its_signature(odd: Odd, tmp_path: Path, answer: Reply) -> None:
+    lake = signing(odd, tmp_path)
+    odd.replies = [reply(200, json.dumps({**STATS, "physical_address": odd.address + SIGNED}).encode()), *[answer] * 3]
+    with pytest.raises(LakeUnavailable, match="the lake's storage") as raised:
+        lake.open("repo", "main", "a")
+    assert (raised.value.place, "hidden" in str(raised.value)) == (odd.address, False)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -266,6 +375,164 @@ def test_a_folder_is_sent_once_and_then_only_what_changed(lake: RemoteLake, tmp_
     assert lake.put_folder(repo, "main", "", folder, commit=Signed(message="m")).commit is None
 
 
+@pytest.fixture
+def sent(lake: RemoteLake, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the server is asked from now on; it is asked none the less."""
+    seen: list[tuple[str, str]] = []
+    ask = lake.server._once
+
+    def noted(asked: Asked, signed: bool) -> object:
+        seen.append((asked.method, asked.url.partition("?")[0].rpartition("/")[2]))
+        return ask(asked, signed)
+
+    monkeypatch.setattr(lake.server, "_once", noted)
+    return seen
+
+
+def test_of_a_folder_only_what_changed_is_sent(lake: RemoteLake, tmp_path: Path, sent: list[tuple[str, str]]) -> None:
+    repo, folder = name_of(lake), tmp_path / "folder"
+    folder.mkdir()
+    for number in range(5):
+        (folder / str(number)).write_bytes(b"%d" % number)
+    counts = []
+    for name in ("0", "3", "new", ""):
+        if name:
+            (folder / name).write_bytes(b"other" + name.encode())
+        sent.clear()
+        lake.put_folder(repo, "main", "", folder)
+        counts.append(sent.count(("POST", "objects")))
+    assert counts == [5, 1, 1, 0]
+
+
+def test_a_file_that_others_put_on_the_branch_is_put_right(lake: RemoteLake, tmp_path: Path) -> None:
+    repo, folder = name_of(lake), tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"mine")
+    lake.put_folder(repo, "main", "", folder)
+    lake.put(repo, "main", "a", io.BytesIO(b"ours"))
+    assert lake.put_folder(repo, "main", "", folder).changes == 1
+    with lake.open(repo, "main", "a") as stream:
+        assert stream.read() == b"mine"
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def never_read(path: Path) -> None:
+    path.symlink_to("/proc/self/mem")  # whose first byte not even root can read
+
+
+@pytest.mark.parametrize("made", [nowhere, never_read])
+def test_a_folder_with_a_file_that_cannot_be_read_stages_nothing(
+    lake: RemoteLake, tmp_path: Path, made: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"a")
+    made(folder / "b")
+    with pytest.raises(UsageError, match="cannot be read") as raised:
+        lake.put_folder(name_of(lake), "main", "", folder)
+    assert raised.value.place == str(folder / "b")
+    assert list(lake.changes(name_of(lake), "main")) == []
+
+
+def test_a_file_that_cannot_be_read_is_not_a_server_that_does_not_answer(lake: RemoteLake, tmp_path: Path) -> None:
+    never_read(tmp_path / "b")
+    with pytest.raises(UsageError, match="cannot be read"):
+        lake.put(name_of(lake), "main", "b", tmp_path / "b")
+
+    class Broken(io.BytesIO):
+        def read(self, _: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "broken")
+
+    with pytest.raises(UsageError, match="cannot be read: broken"):
+        lake.put(name_of(lake), "main", "b", Broken(b"bytes"))
+
+
+class Written(io.BytesIO):
+    """A file that somebody else writes to as soon as its length was looked at."""
+
+    def __init__(self, data: bytes, later: bytes) -> None:
+        super().__init__(data)
+        self.later = later
+
+    def read(self, size: int | None = -1) -> bytes:
+        at = self.tell()
+        self.seek(0)
+        self.truncate()
+        self.write(self.later)
+        self.seek(at)
+        return super().read(size)
+
+
+def test_a_file_that_grows_while_it_is_sent_is_sent_as_long_as_it_was(lake: RemoteLake) -> None:
+    entry = lake.put(name_of(lake), "main", "a", Written(b"12345", b"1234567"))
+    assert (entry.size, entry.digest) == (5, sha256(b"12345"))
+    assert lake.stat(name_of(lake), "main", "a").size == 5
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_refused_at_once(lake: RemoteLake) -> None:
+    started = time.monotonic()
+    with pytest.raises(UsageError, match="became shorter"):
+        lake.put(name_of(lake), "main", "a", Written(b"12345", b"12"))
+    assert list(lake.changes(name_of(lake), "main")) == []
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"Capital": "A"}, {"ü": "é\n2"}, {"a": " x "}, {"a": ""}, {"a": "x", "B C": "y"}, {"": "\t"}, {"a": "x" * 5000}],
+    ids=repr,
+)
+def test_what_a_user_writes_on_an_object_comes_back_as_it_was(lake: RemoteLake, metadata: dict[str, str]) -> None:
+    lake.put(name_of(lake), "main", "a", io.BytesIO(b"1"), metadata=metadata, content_type="text/x; a=1")
+    entry = lake.stat(name_of(lake), "main", "a")
+    assert (entry.metadata, entry.content_type) == (metadata, "text/x; a=1")
+    assert [item.metadata for item in lake.list(name_of(lake), "main")] == [metadata]
+
+
+@pytest.mark.parametrize("content_type", ["a\r\nAuthorization: b", "é€", "\0"])
+def test_a_content_type_that_no_header_can_hold_is_refused(lake: RemoteLake, content_type: str) -> None:
+    with pytest.raises(UsageError, match="is not a content type"):
+        lake.put(name_of(lake), "main", "a", io.BytesIO(b"1"), content_type=content_type)
+
+
+@pytest.mark.parametrize("ref", ["", ".", "..", "a/b", "../main", "main/../main"])
+def test_a_ref_that_would_lead_elsewhere_is_one_that_is_not_there(lake: RemoteLake, ref: str) -> None:
+    for ask in (lake.list, lake.log, lambda repo, ref: lake.diff(repo, ref, "main")):
+        with pytest.raises(UsageError, match="no branch, tag or commit|is not a ref"):
+            list(ask(name_of(lake), ref))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
+def test_a_repository_that_would_lead_elsewhere_is_one_that_is_not_there(lake: RemoteLake, name: str) -> None:
+    with pytest.raises(RepositoryNotFound):
+        lake.resolve(name, "main")
+
+
+def test_what_is_no_text_is_said_before_anything_is_asked(lake: RemoteLake, sent: list[tuple[str, str]]) -> None:
+    repo = name_of(lake)
+    for ask in (lambda: lake.stat(repo, "main", "\udc80"), lambda: list(lake.list(repo, "\udc80"))):
+        with pytest.raises(UsageError, match="not Unicode text"):
+            ask()
+    assert sent == []
+
+
+def test_many_threads_share_one_server(lake: RemoteLake, caplog: pytest.LogCaptureFixture) -> None:
+    repo = name_of(lake)
+
+    def work(number: int) -> bytes:
+        lake.put(repo, "main", f"{number}", io.BytesIO(b"%d" % number))
+        with lake.open(repo, "main", f"{number}") as stream:
+            return stream.read()
+
+    with ThreadPoolExecutor(40) as pool:
+        found = list(pool.map(work, range(120)))
+    assert found == [b"%d" % number for number in range(120)]
+    assert [record.message for record in caplog.records] == []
+
+
 def test_bytes_that_changed_on_the_server_are_damage(lake: RemoteLake, served: tuple[Credentials, Path]) -> None:
     repo = name_of(lake)
     lake.put(repo, "main", "a", io.BytesIO(b"to be changed, in the pack of the server"))
@@ -285,7 +552,7 @@ UP_AND_DOWN = r"""
 import re, sys
 from pathlib import Path
 from engine.lake.credentials import Credentials
-from engine.lake.lakefs import Server
+from engine.lake.lakefs import Asked, Server
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 endpoint, id, secret, folder, repo = sys.argv[1:]
