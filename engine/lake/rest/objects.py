@@ -143,7 +143,7 @@ def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 class Bytes(StreamingResponse):
-    """An object's bytes as they are read. Altered ones break the connection off: the client sees that some are missing."""
+    """An object's bytes as they are read. Altered ones break the connection off: the client sees what is missing."""
 
     async def stream_response(self, send: Send) -> None:
         """Send them."""
