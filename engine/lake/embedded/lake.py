@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import NotFound, UsageError
+from engine.errors import AlreadyExists, NotFound, UsageError
 from engine.lake.embedded import tree, upkeep
 from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, read_node, require_version
 from engine.lake.embedded.folder import put_folder
@@ -241,8 +241,12 @@ class EmbeddedLake:
         with self.objects.writer() as writer:
             yield writer
 
-    def stage(self, repository: str, branch: str, *entries: Entry) -> Entry:
-        """Stage objects whose bytes are here; the last of them."""
+    def stage(self, repository: str, branch: str, *entries: Entry, only_new: bool = False) -> Entry:
+        """Stage objects whose bytes are here; the last of them.
+
+        Raises:
+            AlreadyExists: with ``only_new``, when there is an object at one of the paths.
+        """
         for entry in entries:
             require_path(entry.path)
             require_text("object", [entry.content_type, *entry.metadata, *entry.metadata.values()])
@@ -251,6 +255,8 @@ class EmbeddedLake:
             raise NotFound("object", min(missing), place=str(self.objects.root))
         with self._write() as book:
             book.require_head(repository, branch)
+            if only_new and any(self._row(book, repository, branch, entry.path) for entry in entries):
+                raise AlreadyExists("an object is at that path already", hint="choose another path")
             book.stage(repository, branch, {entry.path: row_from(entry) for entry in entries})
         return replace(entries[-1], checksum=entries[-1].digest)
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
-from engine.errors import DigestMismatch, EngineError, NotFound, StorageFull, UsageError
+from engine.errors import AlreadyExists, DigestMismatch, EngineError, NotFound, StorageFull, UsageError
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.protocol import BranchMoved, HookRefused, MergeConflict, RefTaken
-
-if TYPE_CHECKING:
-    from engine.lake.rest.state import State
+from engine.lake.rest.state import LONGEST, State
 
 T = TypeVar("T")
 MOST, USUAL = 1000, 100
+EARLIEST, LATEST = -62135596800, 253402300799  # Unix seconds in the years 1 to 9999
 STATUS: tuple[tuple[type[EngineError], int], ...] = (
     (NotFound, 404),
     (RefTaken, 409),
+    (AlreadyExists, 412),
     (MergeConflict, 409),
     (BranchMoved, 409),
     (HookRefused, 412),
@@ -66,6 +66,11 @@ class Call:
         """The ref in the path."""
         return self.path["ref"]
 
+    @property
+    def only_new(self) -> bool:
+        """Whether an object that is there already must stay."""
+        return self.headers.get("if-none-match") == "*"
+
     def wanted(self, name: str) -> str:
         """A query parameter that must be there.
 
@@ -88,7 +93,7 @@ class Call:
             Rejected: when that is no number.
         """
         text = self.query.get("amount", str(USUAL))
-        if not text.removeprefix("-").isdecimal():
+        if not text.removeprefix("-").isdecimal() or len(text) > LONGEST:
             raise Rejected(400, "the query parameter amount is not a number")
         return min(int(text), MOST) if int(text) > 0 else USUAL
 
@@ -113,6 +118,17 @@ class Call:
         found = self.body.get(name)
         if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
             raise Rejected(400, f"{name} in the body is not an integer")
+        return found
+
+    def moment(self, name: str) -> int | None:
+        """A time in Unix seconds in the body, if it is there.
+
+        Raises:
+            Rejected: when it is none, or none that a calendar has.
+        """
+        found = self.number(name)
+        if found is not None and not EARLIEST <= found <= LATEST:
+            raise Rejected(400, f"{name} in the body is not a time in Unix seconds")
         return found
 
     def texts(self, name: str) -> dict[str, str]:

@@ -16,11 +16,11 @@ from engine.errors import EngineError
 from engine.lake.embedded import tree
 from engine.lake.protocol import Entry, ObjectNotFound
 from engine.lake.rest import shapes
-from engine.lake.rest.calls import MOST, Call, Rejected, document, nothing, page
+from engine.lake.rest.calls import EARLIEST, LATEST, MOST, Call, Rejected, document, nothing, page
 from engine.lake.rest.state import SIGNED_FOR, Waiting
 
 BLOCK = 1 << 20
-RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def list_objects(call: Call) -> Response:
@@ -84,14 +84,21 @@ def presigned_object(call: Call) -> Response:
 
 def bytes_of(call: Call, item: Entry) -> Response:
     """An object's bytes, or the stretch of them that is asked for."""
-    if item.digest and f'"{item.digest}"' in call.headers.get("if-none-match", "").split(", "):
+    if item.digest in tags_in(call.headers.get("if-none-match", "")) or call.headers.get("if-none-match") == "*":
         return Response(status_code=304, headers={"ETag": f'"{item.digest}"'})
     status, start, end = wanted_range(call, item)
     stream = call.lake.read(item)
     if start:
         stream.seek(start)
+    elif end < item.size:
+        call.lake.objects.map(item.digest).release()  # what is not read to its end is not hashed on the way
     headers = headers_of(item, status, start, end)
     return StreamingResponse(blocks(stream, end - start), status, headers)
+
+
+def tags_in(header: str) -> set[str]:
+    """The digests in a header that lists entity tags, weak ones among them."""
+    return {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
 
 
 def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
@@ -101,7 +108,8 @@ def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
         Rejected: when there is no such stretch.
     """
     found = RANGE.fullmatch(call.headers.get("range", ""))
-    if found is None or found[0] == "bytes=-":
+    other = call.headers.get("if-range", f'"{item.digest}"') != f'"{item.digest}"'
+    if found is None or found[0] == "bytes=-" or other:
         return 200, 0, item.size
     first = int(found[1]) if found[1] else max(0, item.size - int(found[2]))
     last = min(int(found[2]), item.size - 1) if found[1] and found[2] else item.size - 1
@@ -116,7 +124,7 @@ def headers_of(item: Entry, status: int, start: int, end: int) -> dict[str, str]
         "Content-Length": str(end - start),
         "Content-Type": one_line(item.content_type) or "application/octet-stream",
         "ETag": f'"{item.digest}"',
-        "Last-Modified": formatdate(item.time, usegmt=True),
+        "Last-Modified": formatdate(max(EARLIEST, min(item.time, LATEST)), usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
@@ -207,6 +215,7 @@ def linked(call: Call, address: str) -> Entry:
 
     Raises:
         Rejected: when this server did not give it for this place, or nothing was uploaded there.
+        AlreadyExists: when an object is at that path and the call wants none to be.
     """
     token = address.removeprefix(f"{shapes.SCHEME}uploads/")
     with call.state.lock:
@@ -224,10 +233,11 @@ def linked(call: Call, address: str) -> Entry:
             path=waiting.path,
             digest=waiting.digest,
             size=waiting.size,
-            time=call.number("mtime") or int(time.time()),
+            time=call.moment("mtime") or int(time.time()),
             content_type=call.text("content_type", ""),
             metadata=metadata,
         ),
+        only_new=call.only_new,
     )
 
 

@@ -144,14 +144,17 @@ async def receive_form(request: Request, boundary: bytes, incoming: Incoming, pa
         raise Rejected(400, "the form cannot be read") from error
     if not form.found:
         raise Rejected(400, 'the form has no part "content"')
+    if not form.ended:
+        raise Rejected(400, "the form ends early")
     return form.content_type
 
 
 class Form:
-    """Finds the part ``content`` in a form, and lets go of its bytes as they come."""
+    """Finds the first part ``content`` in a form, and lets go of its bytes as they come."""
 
     def __init__(self) -> None:
         self.found = False
+        self.ended = False
         self.content_type = ""
         self._wanted = False
         self._headers: dict[bytes, bytes] = {}
@@ -167,6 +170,7 @@ class Form:
             "on_header_end": self._header,
             "on_headers_finished": self._body,
             "on_part_data": self._data,
+            "on_end": self._end,
         }
 
     def taken(self) -> list[bytes]:
@@ -189,7 +193,7 @@ class Form:
 
     def _body(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._wanted = options.get(b"name") == b"content"
+        self._wanted = options.get(b"name") == b"content" and not self.found
         if self._wanted:
             self.found = True
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
@@ -197,6 +201,9 @@ class Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
             self._pieces.append(data[start:end])
+
+    def _end(self) -> None:
+        self.ended = True
 
 
 async def in_thread(act: Callable[[], T]) -> T:
@@ -208,7 +215,7 @@ async def upload_object(request: Request, call: Call) -> Response:
     """``POST .../branches/B/objects``."""
     path = call.wanted("path")
     await in_thread(lambda: call.lake.require_place(call.repository, call.branch, path))
-    if call.headers.get("if-none-match") == "*" and await in_thread(lambda: is_there(call)):
+    if call.only_new and await in_thread(lambda: is_there(call)):
         raise Rejected(412, "an object is at that path already")
     incoming, content_type = await receive(request, call.lake, call.state)
     wanted = Entry(
@@ -219,7 +226,7 @@ async def upload_object(request: Request, call: Call) -> Response:
         content_type=content_type,
         metadata={key.removeprefix(META): value for key, value in call.headers.items() if key.startswith(META)},
     )
-    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted))
+    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted, only_new=call.only_new))
     return document(shapes.stats(made), 201)
 
 
