@@ -136,7 +136,7 @@ def hard_reset(call: Call) -> Response:
 def signed(call: Call) -> Signed:
     """Who commits, which is whose key signed the request, and what they say."""
     message, metadata = call.text("message", ""), call.texts("metadata")
-    return Signed(message=message, author=call.user, metadata=metadata, time=call.number("date"))
+    return Signed(message=message, author=call.user, metadata=metadata, time=call.moment("date"))
 
 
 def commit(call: Call) -> Response:

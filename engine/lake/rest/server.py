@@ -197,7 +197,7 @@ class Guard:
     def __init__(self, app: Callable[..., Awaitable[None]], state: State, hosts: tuple[str, ...]) -> None:
         self.app = app
         self.state = state
-        self.hosts = hosts
+        self.hosts = tuple(host.lower() for host in hosts)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer a request, or pass it on."""
@@ -213,7 +213,7 @@ class Guard:
 
     def refused(self, request: Request) -> Response | None:
         """Why a request may not come in, if it may not; else who sent it is noted."""
-        host = request.headers.get("host", "")
+        host = request.headers.get("host", "").lower()
         if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
             return document({"message": "this server does not go by that name"}, 421)
         path = request.url.path
