@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import re
+import secrets
 import socket
 import stat
 import subprocess
@@ -114,6 +116,7 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     (folder / "inside" / "a.csv").write_bytes(b"a")
     (folder / "outside.csv").write_bytes(b"secret")
     (folder / "inside" / "link").symlink_to(folder / "outside.csv")
+    os.mkfifo(folder / "inside" / "pipe")
     with served_address(folder, "--import-root", str(folder / "inside")) as found:
         yield Face(credentials=found, folder=folder)
 
@@ -153,7 +156,11 @@ def repo(face: Face) -> str:
 # -- who may come in ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [None, "Basic xxx", "Basic QTpC", "Bearer a.99999999999.b", "Basic " + "A" * 5000])
+@pytest.mark.parametrize(
+    "key",
+    [None, "Basic xxx", "Basic QTpC", "Bearer a.99999999999.b", "Basic " + "A" * 5000, f"Bearer a.{'9' * 5000}.b"],
+    ids=range(6),
+)
 def test_a_request_without_a_right_key_is_401(face: Face, key: str | None) -> None:
     answer = face.ask("GET", f"{API}/repositories", key=key)
     assert (answer.status, answer.json) == (401, {"message": "error authenticating request"})
@@ -233,12 +240,24 @@ BAD: list[tuple[str, str, object, int]] = [
     ("POST", "/repositories/REPO/branches/main/objects/delete", {"paths": "a"}, 400),
     ("PUT", "/repositories/REPO/branches/main/staging/backing?path=a", {"staging": {"physical_address": "x"}}, 400),
     ("POST", "/repositories/REPO/branches/main/import", {"paths": []}, 400),
+    ("POST", "/repositories/REPO/branches/main/import", {"paths": [1]}, 400),
+    ("GET", f"/repositories/REPO/refs/main/objects/ls?amount={'9' * 5000}", None, 400),
+    ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "date": "now"}, 400),
+    ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "date": 1 << 63}, 400),
+    ("POST", "/repositories/REPO/branches/main/revert", {"ref": ["main"]}, 400),
+    ("POST", "/repositories/REPO/branches/main/revert", {"ref": "main", "parent_number": (1 << 64) - 1}, 400),
+    ("POST", "/repositories/REPO/refs/main/merge/main", {"strategy": "mine"}, 400),
+    ("PUT", "/repositories/REPO/branches/main/objects/stat/user_metadata?path=a", {"set": {"a": 1}}, 404),
+    ("POST", "/repositories/REPO/branches/main/objects?path=" + "x" * 1025, b"", 400),
+    ("POST", "/repositories/REPO/branches/main/objects?path=", b"", 400),
+    ("GET", "/repositories/REPO/actions/runs/none", None, 404),
+    ("GET", "/repositories/REPO/refs/a%00b/commits", None, 404),
     ("POST", "/auth/users", {}, 501),
     ("GET", "/repositories/REPO/settings/gc_rules", None, 501),
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), BAD, ids=[f"{m} {p} {s}" for m, p, _, s in BAD])
+@pytest.mark.parametrize(("method", "path", "body", "status"), BAD, ids=[f"{m} {p[:60]} {s}" for m, p, _, s in BAD])
 def test_a_bad_request_has_its_status_and_a_message_that_gives_nothing_away(
     face: Face, repo: str, method: str, path: str, body: object, status: int
 ) -> None:
@@ -361,13 +380,69 @@ def test_an_object_says_what_it_is_and_is_not_sent_to_who_has_it(face: Face, rep
     assert face.put(repo, "b", b"other", headers={"If-None-Match": "*"}).status == 201
 
 
+@pytest.mark.parametrize("header", ['"x","{}"', 'W/"{}"', "*", '"{}", "x"'])
+def test_who_has_an_object_already_is_not_sent_it_again(face: Face, ranged: str, header: str) -> None:
+    answer = face.get(ranged, "small", headers={"If-None-Match": header.format(sha256(DATA))})
+    assert (answer.status, answer.body) == (304, b"")
+    assert face.get(ranged, "small", headers={"If-None-Match": '"x"'}).body == DATA
+
+
+def test_a_download_goes_on_only_if_the_object_is_still_the_same(face: Face, ranged: str) -> None:
+    wanted = {"Range": "bytes=1000-"}
+    same = face.get(ranged, "small", headers={**wanted, "If-Range": f'"{sha256(DATA)}"'})
+    other = face.get(ranged, "small", headers={**wanted, "If-Range": '"other"'})
+    assert (same.status, same.body) == (206, DATA[1000:])
+    assert (other.status, other.body) == (200, DATA)
+
+
+def test_of_many_that_want_to_be_the_first_at_a_path_one_is(face: Face, repo: str) -> None:
+    barrier = threading.Barrier(16)
+
+    def client(number: int) -> int:
+        barrier.wait(30)
+        return face.put(repo, "once", f"{number}".encode(), headers={"If-None-Match": "*"}).status
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(client, range(16)))
+    assert sorted(found) == [201] + [412] * 15
+    assert face.get(repo, "once").body == f"{found.index(201)}".encode()
+
+
+PART = b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n'
+FORMS = [
+    ("whole", PART % b"content" + b"bytes\r\n--XX--\r\n", 201),
+    ("empty object", PART % b"content" + b"\r\n--XX--\r\n", 201),
+    ("ends early", PART % b"content" + b"half of the by", 400),
+    ("ends behind the first line", b"--XX\r\n", 400),
+    ("other part", PART % b"other" + b"bytes\r\n--XX--\r\n", 400),
+    ("no form", b"bytes", 400),
+    ("nothing", b"", 400),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
+def test_only_a_form_that_came_to_its_end_is_an_upload(face: Face, repo: str, body: bytes, status: int) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/objects"
+    sent = face.ask("POST", place, body, headers={"Content-Type": "multipart/form-data; boundary=XX"}, path="a")
+    assert sent.status == status
+    assert face.get(repo, "a").status == (200 if status == 201 else 404)
+
+
+def test_of_two_parts_with_the_content_the_first_is_it(face: Face, repo: str) -> None:
+    body = PART % b"note" + b"x\r\n" + PART % b"content" + b"one\r\n" + PART % b"content" + b"two\r\n--XX--\r\n"
+    place = f"{API}/repositories/{repo}/branches/main/objects"
+    face.ask("POST", place, body, headers={"Content-Type": "multipart/form-data; boundary=XX"}, path="a")
+    assert face.get(repo, "a").body == b"one"
+
+
 def test_a_presigned_address_needs_no_key_and_cannot_be_altered(face: Face, repo: str) -> None:
     face.put(repo, "a", b"text")
     place = f"{API}/repositories/{repo}/refs/main/objects/stat"
     url = urlsplit(face.ask("GET", place, path="a", presign="true").json["physical_address"])
     assert face.ask("GET", f"{url.path}?{url.query}", key=None).body == b"text"
     other = url.path.replace(sha256(b"text"), sha256(b"a"))
-    for path, query in [(other, url.query), (url.path, re.sub("expires=", "expires=9", url.query)), (url.path, "")]:
+    altered = [re.sub("expires=", "expires=9", url.query), re.sub("[0-9]+", "9" * 5000, url.query, count=1), ""]
+    for path, query in [(other, url.query), *((url.path, query) for query in altered)]:
         assert face.ask("GET", f"{path}?{query}", key=None).status == 403
 
 
@@ -402,14 +477,54 @@ def test_nothing_outside_of_the_import_roots_is_imported(face: Face, repo: str, 
     assert import_from(face, repo, f"file://{quote(str(face.folder))}/{name}").status == 403
 
 
-def test_what_lies_in_an_import_root_is_imported_and_committed(face: Face, repo: str) -> None:
-    id = import_from(face, repo, f"file://{face.folder}/inside/a.csv").json["id"]
+def imported(face: Face, repo: str, started: Answer) -> Any:
+    """What became of an import."""
     place = f"{API}/repositories/{repo}/branches/main/import"
-    while not (status := face.ask("GET", place, id=id).json)["completed"]:
+    while not (status := face.ask("GET", place, id=started.json["id"]).json)["completed"]:
         time.sleep(0.02)
+    return status
+
+
+def test_a_folder_with_a_link_out_of_the_import_roots_is_not_imported(face: Face, repo: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/", "common_prefix"))
+    assert "--import-root" in status["error"]["message"]
+    assert "commit" not in status
+    assert face.ask("GET", f"{API}/repositories/{repo}/refs/main/objects/ls").json["results"] == []
+
+
+ABSENT = [("none", "object"), ("a.csv", "common_prefix"), ("", "object"), ("pipe", "object"), ("y" * 300, "object")]
+
+
+@pytest.mark.parametrize(("name", "kind"), ABSENT, ids=[f"{name[:5]} {kind}" for name, kind in ABSENT])
+def test_an_import_that_cannot_be_says_so_and_not_where_files_lie(face: Face, repo: str, name: str, kind: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/{name}", kind))
+    assert status["error"]["message"]
+    assert str(face.folder) not in json.dumps(status)
+
+
+@pytest.mark.parametrize("url", ["file:///a%00b", "file://[", "file://elsewhere/a", "s3://bucket/a", "a.csv", ""])
+def test_what_is_no_address_of_a_file_is_not_imported(face: Face, repo: str, url: str) -> None:
+    assert import_from(face, repo, url).status == 400
+
+
+def test_what_lies_in_an_import_root_is_imported_and_committed(face: Face, repo: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/a.csv"))
     assert (status["commit"]["message"], status["ingested_objects"]) == ("imported", 1)
     assert face.get(repo, "in/", "main@").body == b"a"
-    assert face.ask("GET", place, id="other").status == 404
+    assert face.ask("GET", f"{API}/repositories/{repo}/branches/main/import", id="other").status == 404
+
+
+@pytest.mark.parametrize(("time", "status"), [(-1, 200), (1 << 31, 200), (10**12, 400), (1 << 63, 400)])
+def test_an_object_has_a_time_that_a_calendar_has_and_can_be_read(
+    face: Face, repo: str, time: int, status: int
+) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/staging/backing"
+    staging = face.ask("GET", place, path="a", presign="true").json
+    url = urlsplit(staging["presigned_url"])
+    face.ask("PUT", f"{url.path}?{url.query}", b"bytes", key=None)
+    body = {"staging": staging, "checksum": "x", "size_bytes": 5, "mtime": time}
+    assert face.ask("PUT", place, body, path="a").status == status
+    assert face.get(repo, "a").status == (200 if status == 200 else 404)
 
 
 @pytest.mark.parametrize("size", [1000, 5_000_000], ids=["packed", "a file"])
@@ -430,6 +545,18 @@ def test_altered_bytes_never_arrive_as_a_whole_object(face: Face, repo: str, siz
         return
     assert answer.status == 500
     assert "path" not in answer.json["message"]
+
+
+def test_a_part_of_an_altered_object_is_not_given_either(face: Face, repo: str) -> None:
+    data = secrets.token_bytes(3_000_000)
+    face.put(repo, "a", data)
+    path = ObjectStore(face.folder / ".engine" / "objects").path(sha256(data))
+    path.chmod(0o644)
+    with path.open("r+b") as stream:
+        stream.seek(10)
+        stream.write(bytes([data[10] ^ 1]))
+    for wanted in ("bytes=0-99", "bytes=5-99", "bytes=-99", "bytes=0-2999998"):
+        assert face.get(repo, "a", headers={"Range": wanted}).status == 500
 
 
 def test_a_hook_that_says_no_is_412_and_its_run_can_be_asked_for(face: Face, repo: str) -> None:
