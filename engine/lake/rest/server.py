@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -208,7 +210,8 @@ class Guard:
         refused = self.refused(request)
         if refused is not None:
             await refused(scope, receive, send)
-        else:
+            return
+        with suppress(asyncio.CancelledError):  # the server ends: who is still not served is cut off, and that is all
             await self.app(scope, receive, send)
 
     def refused(self, request: Request) -> Response | None:
@@ -337,6 +340,6 @@ def run(app: Guard, listening: socket.socket) -> None:
         log_level="warning",
         server_header=False,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=3,
     )
     uvicorn.Server(config).run(sockets=[listening])
