@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import os
 import re
 import secrets
+import signal
 import socket
 import stat
 import subprocess
@@ -16,7 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -43,7 +48,7 @@ key = keys.first()
 listening = listen("127.0.0.1", 0)
 port = listening.getsockname()[1]
 state = State(keys=keys, largest=300_000, patience=1.0, address=f"http://127.0.0.1:{port}")
-print(port, key.id, key.secret, flush=True)
+print(port, key.id, key.secret, state.sign("read " + "a" * 64, -1)[0], flush=True)
 run(application(embedded_lake(home), state), listening)
 """
 
@@ -61,10 +66,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """A server, the folder of its project, and how to ask it."""
+    """A server, the folder of its project, and how to ask it; ``over`` signed an address that is no longer valid."""
 
     credentials: Credentials
     folder: Path
+    over: str = ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -128,13 +134,26 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            port, id, secret = process.stdout.readline().split()
+            port, id, secret, over = process.stdout.readline().split()
             endpoint = f"http://127.0.0.1:{port}"
-            face = Face(
-                credentials=Credentials(endpoint=endpoint, access_key_id=id, secret_access_key=secret), folder=folder
-            )
+            found = Credentials(endpoint=endpoint, access_key_id=id, secret_access_key=secret)
+            face = Face(credentials=found, folder=folder, over=over)
             new_repository(face, "repo")
             yield face
+        finally:
+            process.kill()
+
+
+@contextmanager
+def another(face: Face) -> Iterator[tuple[subprocess.Popen[str], Face, dict[str, str]]]:
+    """A second server of the same lake, which the same key opens, and what it said."""
+    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=face.folder, text=True, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            yield process, replace(face, credentials=replace(face.credentials, endpoint=said["endpoint"])), said
         finally:
             process.kill()
 
@@ -188,22 +207,32 @@ def test_the_keys_are_kept_for_their_owner_only_and_without_the_secret(face: Fac
 
 
 def test_a_second_server_of_the_same_lake_shows_no_secret_and_takes_the_same_key(face: Face, repo: str) -> None:
-    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(command, cwd=face.folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        other = Face(
-            credentials=Credentials(
-                endpoint=said["endpoint"],
-                access_key_id=face.credentials.access_key_id,
-                secret_access_key=face.credentials.secret_access_key,
-            ),
-            folder=face.folder,
-        )
+    with another(face) as (process, other, said):
         assert other.ask("GET", f"{API}/repositories/{repo}").status == 200
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     assert said["secret_access_key"] is None
+
+
+def test_ctrl_c_ends_a_server_that_clients_keep_waiting(face: Face, repo: str) -> None:
+    face.put(repo, "large", b"x" * 20_000_000)
+    place, rest = f"{API}/repositories/{repo}", f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: {face.key}\r\n"
+    upload = f"POST {place}/branches/main/objects?path=a {rest}Content-Length: 9000000\r\n\r\n" + "x" * 3_000_000
+    download = f"GET {place}/refs/main/objects?path=large {rest}\r\n"
+    unfinished = f"GET {place} {rest}"
+    with another(face) as (process, other, _), ExitStack() as clients:
+        for sent in (upload, download, unfinished):
+            client = clients.enter_context(socket.create_connection(other.address, timeout=10))
+            client.sendall(sent.encode())
+        assert other.ask("GET", f"{API}/config").status == 200
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert time.monotonic() - started < 5
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert list((face.folder / ".engine" / "objects").glob("tmp/*")) == []
+    assert face.get(repo, "a").status == 404
 
 
 def test_a_port_that_is_taken_is_said(face: Face) -> None:
@@ -446,6 +475,31 @@ def test_a_presigned_address_needs_no_key_and_cannot_be_altered(face: Face, repo
         assert face.ask("GET", f"{path}?{query}", key=None).status == 403
 
 
+def test_a_presigned_address_is_of_no_use_when_its_time_is_over(tight: Face) -> None:
+    assert tight.ask("GET", f"/presigned/objects/{'a' * 64}?{tight.over}", key=None).status == 403
+
+
+@pytest.mark.parametrize("query", ["", "expires=99999999999&signature=x"])
+def test_nothing_is_uploaded_to_an_address_that_was_not_issued(face: Face, repo: str, query: str) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/staging/backing"
+    token = face.ask("GET", place, path="a").json["physical_address"].rpartition("/")[2]
+    for name in (token, "other", "..%2f.."):
+        assert face.ask("PUT", f"/presigned/uploads/{name}?{query}", b"bytes", key=None).status in (403, 404)
+    staging = {"physical_address": f"local://uploads/{token}"}
+    assert face.ask("PUT", place, {"staging": staging, "checksum": "x", "size_bytes": 5}, path="a").status == 400
+
+
+def test_a_link_replaces_nothing_where_a_new_path_is_wanted(face: Face, repo: str) -> None:
+    place, new = f"{API}/repositories/{repo}/branches/main/staging/backing", {"If-None-Match": "*"}
+    for status, bytes_there in ((200, b"first"), (412, b"first")):
+        staging = face.ask("GET", place, path="a", presign="true").json
+        url = urlsplit(staging["presigned_url"])
+        face.ask("PUT", f"{url.path}?{url.query}", b"first" if status == 200 else b"other", key=None)
+        body = {"staging": staging, "checksum": "x", "size_bytes": 5}
+        assert face.ask("PUT", place, body, path="a", headers=new).status == status
+        assert face.get(repo, "a").body == bytes_there
+
+
 def test_an_upload_to_an_issued_address_is_linked_once_and_only_to_its_path(face: Face, repo: str) -> None:
     place = f"{API}/repositories/{repo}/branches/main/staging/backing"
     for path, again in (("a", 400), ("b", 400)):
@@ -567,6 +621,43 @@ def test_a_hook_that_says_no_is_412_and_its_run_can_be_asked_for(face: Face, rep
     assert [(run["event_type"], run["status"]) for run in runs] == [("pre-commit", "failed")]
 
 
+ACTION = """
+name: guard
+on: {pre-commit: {branches: [main]}}
+hooks: [{id: asked, type: webhook, properties: {url: "http://127.0.0.1:PORT/hook"}}]
+"""
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Says no to every hook."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(422)
+        self.end_headers()
+        self.wfile.write(b"bad column")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_webhook_that_refuses_stops_the_commit_and_its_words_are_kept(face: Face, repo: str) -> None:
+    place = f"{API}/repositories/{repo}"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as hooks:
+        threading.Thread(target=hooks.serve_forever, args=(0.02,), daemon=True).start()
+        face.put(repo, "_lakefs_actions/guard.yaml", ACTION.replace("PORT", str(hooks.server_port)).encode())
+        answer = face.ask("POST", f"{place}/branches/main/commits", {"message": "m"})
+        hooks.shutdown()
+    assert answer.status == 412
+    assert "bad column" in answer.json["message"]
+    assert len(face.ask("GET", f"{place}/refs/main/commits").json["results"]) == 1
+    run = face.ask("GET", f"{place}/actions/runs").json["results"][0]["run_id"]
+    hook = face.ask("GET", f"{place}/actions/runs/{run}/hooks").json["results"][0]
+    assert (hook["hook_id"], hook["status"]) == ("asked", "failed")
+    output = face.ask("GET", f"{place}/actions/runs/{run}/hooks/{hook['hook_run_id']}/output")
+    assert "bad column" in output.body.decode()
+
+
 def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo: str) -> None:
     face.put(repo, "a", b"1")
     id = face.ask("POST", f"{API}/repositories/{repo}/branches/main/commits", {"message": "m"}).json["id"]
@@ -574,3 +665,55 @@ def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo:
     lake = EmbeddedLake(home / "lake", ObjectStore(home / "objects"))
     assert lake.resolve(repo, "main") == id
     assert lake.open(repo, "main", "a").read() == b"1"
+
+
+def peak(process: int) -> int:
+    """The most memory that a process ever held, in KiB."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def up_and_down(face: Face, repo: str, mebibytes: int, form: bool) -> None:
+    """Send an object block by block, and fetch it likewise: what comes back is what was sent."""
+    block = bytes(range(256)) * 4096
+    head, tail = (PART % b"content", b"\r\n--XX--\r\n") if form else (b"", b"")
+    size = len(head) + mebibytes * len(block) + len(tail)
+    kind = "multipart/form-data; boundary=XX" if form else "application/octet-stream"
+    connection = http.client.HTTPConnection(*face.address, timeout=60)
+    headers = {"Authorization": face.key, "Content-Type": kind, "Content-Length": str(size)}
+    place = f"{API}/repositories/{repo}"
+    body = chain([head], repeat(block, mebibytes), [tail])
+    connection.request("POST", f"{place}/branches/main/objects?path=a", body, headers)
+    with connection.getresponse() as response:
+        assert (response.status, len(response.read()) > 0) == (201, True)
+    connection.request("GET", f"{place}/refs/main/objects?path=a", headers={"Authorization": face.key})
+    with connection.getresponse() as response:
+        hasher, sent = hashlib.sha256(), hashlib.sha256()
+        while found := response.read(1 << 20):
+            hasher.update(found)
+    connection.close()
+    for _ in range(mebibytes):
+        sent.update(block)
+    assert hasher.digest() == sent.digest()
+
+
+def growth(face: Face, repo: str, mebibytes: int) -> int:
+    """How many KiB more a server takes for an object of that many MiB than for one of 4."""
+    with another(face) as (process, other, _):
+        for form in (True, False):
+            up_and_down(other, repo, 4, form)
+        before = peak(process.pid)
+        for form in (True, False):
+            up_and_down(other, repo, mebibytes, form)
+        return peak(process.pid) - before
+
+
+def test_a_large_object_takes_little_memory_of_the_server(face: Face, repo: str) -> None:
+    assert growth(face, repo, 128) < 32 * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_gibibyte_takes_little_memory_of_the_server(face: Face, repo: str) -> None:
+    assert growth(face, repo, 1024) < 32 * 1024
