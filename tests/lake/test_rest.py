@@ -282,6 +282,12 @@ BAD: list[tuple[str, str, object, int]] = [
     ("GET", "/repositories/REPO/actions/runs/none", None, 404),
     ("GET", "/repositories/REPO/refs/a%00b/commits", None, 404),
     ("POST", "/auth/users", {}, 501),
+    ("GET", "/repositories/REPO/refs/main/commits?objects=a", None, 501),
+    ("GET", "/repositories/REPO/refs/main/commits?since=2020-01-01T00:00:00Z", None, 501),
+    ("POST", "/repositories?bare=true", {"name": "bare-one"}, 501),
+    ("POST", "/repositories", {"name": "read-only", "read_only": True}, 501),
+    ("POST", "/repositories/REPO/refs/main/merge/main", {"squash_merge": True}, 501),
+    ("POST", "/repositories/REPO/branches/main/revert", {"ref": "main", "allow_empty": True}, 501),
     ("GET", "/repositories/REPO/settings/gc_rules", None, 501),
 ]
 
@@ -435,6 +441,17 @@ def test_of_many_that_want_to_be_the_first_at_a_path_one_is(face: Face, repo: st
         found = list(pool.map(client, range(16)))
     assert sorted(found) == [201] + [412] * 15
     assert face.get(repo, "once").body == f"{found.index(201)}".encode()
+
+
+def test_a_write_that_expects_an_object_finds_it_or_changes_nothing(face: Face, repo: str) -> None:
+    face.put(repo, "a", b"one")
+    for there, status in (("two", 412), ("one", 201), ("one", 412)):
+        expected = {"If-Match": f'"{sha256(there.encode())}"'}
+        assert face.put(repo, "a", b"other", headers=expected).status == status
+    assert face.put(repo, "none", b"x", headers={"If-Match": '"x"'}).status == 412
+    assert face.put(repo, "none", b"x", headers={"If-None-Match": '"x"'}).status == 400
+    assert face.get(repo, "a").body == b"other"
+    assert face.get(repo, "none").status == 404
 
 
 PART = b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n'

@@ -241,11 +241,14 @@ class EmbeddedLake:
         with self.objects.writer() as writer:
             yield writer
 
-    def stage(self, repository: str, branch: str, *entries: Entry, only_new: bool = False) -> Entry:
+    def stage(self, repository: str, branch: str, *entries: Entry, expected: str | None = None) -> Entry:
         """Stage objects whose bytes are here; the last of them.
 
+        Args:
+            expected: the digest of what must be at each path before; empty: nothing may be there.
+
         Raises:
-            AlreadyExists: with ``only_new``, when there is an object at one of the paths.
+            AlreadyExists: when something else is.
         """
         for entry in entries:
             require_path(entry.path)
@@ -255,8 +258,11 @@ class EmbeddedLake:
             raise NotFound("object", min(missing), place=str(self.objects.root))
         with self._write() as book:
             book.require_head(repository, branch)
-            if only_new and any(self._row(book, repository, branch, entry.path) for entry in entries):
-                raise AlreadyExists("an object is at that path already", hint="choose another path")
+            for entry in entries if expected is not None else ():
+                row = self._row(book, repository, branch, entry.path)
+                if (row[tree.DIGEST] if row else "") != expected:
+                    fact = "what is at that path is not what was expected there"
+                    raise AlreadyExists(fact, hint="read it and try again")
             book.stage(repository, branch, {entry.path: row_from(entry) for entry in entries})
         return replace(entries[-1], checksum=entries[-1].digest)
 

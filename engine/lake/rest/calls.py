@@ -67,9 +67,27 @@ class Call:
         return self.path["ref"]
 
     @property
-    def only_new(self) -> bool:
-        """Whether an object that is there already must stay."""
-        return self.headers.get("if-none-match") == "*"
+    def expected(self) -> str | None:
+        """The digest of the object that must be at the path which is written to; empty: there must be none.
+
+        Raises:
+            Rejected: for another condition.
+        """
+        wanted = self.headers.get("if-match", "").strip('"')
+        unless = self.headers.get("if-none-match", "")
+        if unless not in ("", "*") or (unless and wanted):
+            raise Rejected(400, 'a write can have the condition If-None-Match: * or If-Match: "CHECKSUM"')
+        return "" if unless else wanted or None
+
+    def refuse(self, *names: str) -> None:
+        """Refuse what would change the answer and is not supported, in the query or the body.
+
+        Raises:
+            Rejected: naming it.
+        """
+        for name in names:
+            if self.query.get(name, "").lower() not in ("", "false") or self.body.get(name):
+                raise Rejected(501, f"{name} is not supported by this server")
 
     def wanted(self, name: str) -> str:
         """A query parameter that must be there.

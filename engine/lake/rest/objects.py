@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from engine.errors import EngineError
 from engine.lake.embedded import tree
 from engine.lake.protocol import Entry, ObjectNotFound
 from engine.lake.rest import shapes
@@ -215,8 +214,9 @@ def linked(call: Call, address: str) -> Entry:
 
     Raises:
         Rejected: when this server did not give it for this place, or nothing was uploaded there.
-        AlreadyExists: when an object is at that path and the call wants none to be.
+        AlreadyExists: when at that path is not what the call expects there.
     """
+    expected = call.expected
     token = address.removeprefix(f"{shapes.SCHEME}uploads/")
     with call.state.lock:
         waiting = call.state.waiting.pop(token, None)
@@ -237,16 +237,13 @@ def linked(call: Call, address: str) -> Entry:
             content_type=call.text("content_type", ""),
             metadata=metadata,
         ),
-        only_new=call.only_new,
+        expected=expected,
     )
 
 
-def is_there(call: Call) -> bool:
-    """Whether an object is at the path of a call."""
+def digest_at(call: Call) -> str:
+    """The digest of the object at the path of a call, empty where there is none."""
     try:
-        call.lake.stat(call.repository, call.branch, call.wanted("path"))
+        return call.lake.stat(call.repository, call.branch, call.wanted("path")).digest
     except ObjectNotFound:
-        return False
-    except EngineError:
-        raise
-    return True
+        return ""

@@ -26,6 +26,7 @@ def list_repositories(call: Call) -> Response:
 
 def create_repository(call: Call) -> Response:
     """``POST /repositories``. What it says of storage is not needed here."""
+    call.refuse("bare", "read_only", "sample_data")
     made = call.lake.create_repository(call.text("name"), call.text("default_branch", DEFAULT_BRANCH))
     return document(shapes.repository(made), 201)
 
@@ -141,6 +142,7 @@ def signed(call: Call) -> Signed:
 
 def commit(call: Call) -> Response:
     """``POST /repositories/R/branches/B/commits``."""
+    call.refuse("source_metarange")
     by = signed(call)
     made = call.lake.commit_changes(
         call.repository, call.branch, by, {}, allow_empty=call.body.get("allow_empty") is True
@@ -156,6 +158,7 @@ def get_commit(call: Call) -> Response:
 
 def log_commits(call: Call) -> Response:
     """``GET /repositories/R/refs/REF/commits``."""
+    call.refuse("objects", "prefixes", "since", "stop_at")
     start = call.lake.resolve(call.repository, call.ref)
 
     def load(id: str) -> Stored:
@@ -211,9 +214,7 @@ def gathered(found: Iterator[Difference], prefix: str, delimiter: str) -> Iterat
 
 def merge(call: Call) -> Response:
     """``POST /repositories/R/refs/SOURCE/merge/BRANCH``."""
-    for unknown in ("squash_merge", "allow_empty"):
-        if call.body.get(unknown) is True:
-            raise Rejected(501, f"{unknown} is not supported by this server")
+    call.refuse("squash_merge", "allow_empty")
     strategy = cast("Strategy", call.text("strategy", ""))
     made = call.lake.merge(call.repository, call.path["source"], call.branch, signed(call), strategy=strategy)
     return document({"reference": made.id, "summary": {"added": 0, "changed": 0, "conflict": 0, "removed": 0}})
@@ -228,12 +229,14 @@ def find_merge_base(call: Call) -> Response:
 
 def revert(call: Call) -> Response:
     """``POST /repositories/R/branches/B/revert``."""
+    call.refuse("allow_empty")
     number = parent_number(call)
     return nothing(call.lake.revert(call.repository, call.branch, call.text("ref"), overrides(call), parent=number))
 
 
 def cherry_pick(call: Call) -> Response:
     """``POST /repositories/R/branches/B/cherry-pick``."""
+    call.refuse("allow_empty")
     number = parent_number(call)
     made = call.lake.cherry_pick(call.repository, call.branch, call.text("ref"), overrides(call), parent=number)
     return document(shapes.commit(call.lake.stored(call.repository, made.id)), 201)

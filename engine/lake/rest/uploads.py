@@ -19,7 +19,7 @@ from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.protocol import Entry
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import Call, Rejected, document
-from engine.lake.rest.objects import is_there
+from engine.lake.rest.objects import digest_at
 from engine.lake.rest.state import State
 from engine.store.objects import Writer
 from engine.store.packs import SMALL
@@ -215,8 +215,9 @@ async def upload_object(request: Request, call: Call) -> Response:
     """``POST .../branches/B/objects``."""
     path = call.wanted("path")
     await in_thread(lambda: call.lake.require_place(call.repository, call.branch, path))
-    if call.only_new and await in_thread(lambda: is_there(call)):
-        raise Rejected(412, "an object is at that path already")
+    expected = call.expected
+    if expected is not None and await in_thread(lambda: digest_at(call)) != expected:
+        raise Rejected(412, "what is at that path is not what was expected there")
     incoming, content_type = await receive(request, call.lake, call.state)
     wanted = Entry(
         path=path,
@@ -226,7 +227,7 @@ async def upload_object(request: Request, call: Call) -> Response:
         content_type=content_type,
         metadata={key.removeprefix(META): value for key, value in call.headers.items() if key.startswith(META)},
     )
-    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted, only_new=call.only_new))
+    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted, expected=expected))
     return document(shapes.stats(made), 201)
 
 
