@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from engine.errors import UsageError
 
 FILE = ".lakectl.yaml"
+MEND = "mend it, or set the LAKECTL_* variables"
+ABSENT = ("", "~", "null")
 API = "/api/v1"
 ENDPOINT, ID, SECRET = (
     "LAKECTL_SERVER_ENDPOINT_URL",
@@ -38,10 +40,11 @@ def credentials(environment: Mapping[str, str], home: Path) -> Credentials | Non
     """What names a lakeFS server, if anything does. Variables win over the file, each for itself.
 
     Raises:
-        UsageError: for half of it, an endpoint that is no URL, and a file that cannot be read.
+        UsageError: for half of it, an endpoint that is no URL, what can be no key, and a file that cannot be read.
     """
     path = home / FILE
-    written = from_file(path)
+    said = all(environment.get(variable) for variable in VARIABLES.values())
+    written = {} if said else from_file(path)
     found = {name: environment.get(variable) or written.get(name, "") for name, variable in VARIABLES.items()}
     if not any(found.values()):
         return None
@@ -49,49 +52,70 @@ def credentials(environment: Mapping[str, str], home: Path) -> Credentials | Non
     if missing:
         hint = f"set it, or unset the others and take them out of {path} to use the embedded lake"
         raise UsageError(f"a lakeFS server is half configured: no {' and no '.join(missing)}", hint=hint)
+    places = {name: variable if environment.get(variable) else str(path) for name, variable in VARIABLES.items()}
+    for name in ("access_key_id", "secret_access_key"):
+        if not (found[name].isascii() and found[name].isprintable()):
+            fact = f"the {name.replace('_', ' ')} has characters that are in no key"
+            raise UsageError(fact, place=places[name], hint="copy it again")
     return Credentials(
-        endpoint=endpoint_from(found["endpoint"]),
+        endpoint=endpoint_from(found["endpoint"], places["endpoint"]),
         access_key_id=found["access_key_id"],
         secret_access_key=found["secret_access_key"],
     )
 
 
-def endpoint_from(text: str) -> str:
+def endpoint_from(text: str, place: str = ENDPOINT) -> str:
     """An endpoint's URL without what every endpoint ends in.
 
     Raises:
-        UsageError: when it is none.
+        UsageError: when it is none, without the password that may be in it.
     """
-    url = urlsplit(text if "://" in text else f"http://{text}")
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or "@" in url.netloc:
-        raise UsageError(
-            f'"{text}" is not the URL of a server', place=ENDPOINT, hint="write https://HOST or http://HOST:PORT"
-        )
-    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix(API)}"
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        wrong = url.scheme not in ("http", "https") or not url.hostname or url.port == 0
+    except ValueError:
+        wrong = True
+    if wrong or " " in text or not text.isprintable() or any(mark in text for mark in "@?#"):
+        shown = text.rpartition("@")[2]
+        fact = f'"{shown}" is not the URL of a server' if shown == text else "there is a password in the URL"
+        raise UsageError(fact, place=place, hint="write https://HOST or http://HOST:PORT")
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix(API).rstrip('/')}"
 
 
 def from_file(path: Path) -> dict[str, str]:
-    """What a file of ``lakectl`` says; nothing when it is not there.
+    """What a file of ``lakectl`` says, as it is written; nothing when it is not there.
 
     Raises:
         UsageError: with the line that is wrong.
     """
-    if not path.is_file():
-        return {}
-    import yaml
-
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("cannot be read", place=str(path), hint="mend it, or set the LAKECTL_* variables") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError("is not YAML", place=place, hint="mend it, or set the LAKECTL_* variables") from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"cannot be read: {why}", place=str(path), hint=MEND) from error
+    content = yaml_from(text, path)
     found: dict[str, str] = {}
     for name, (section, key) in KEYS.items():
         part = content.get(section) if isinstance(content, dict) else None
-        value = part.get(key) if isinstance(part, dict) else None
-        if value is not None:
-            found[name] = str(value)
+        value = part.get(key, "") if isinstance(part, dict) else ""
+        if not isinstance(value, str):
+            raise UsageError(f"{section}.{key} is not a text", place=str(path), hint=MEND)
+        if value not in ABSENT:
+            found[name] = value
     return found
+
+
+def yaml_from(text: str, path: Path) -> Any:
+    """YAML in which every value is the text that was written: a key may look like a number."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  (this loader makes texts, lists and dicts only)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError("is not YAML", place=place, hint=MEND) from error
+    except RecursionError as error:
+        raise UsageError("is nested too deeply", place=str(path), hint=MEND) from error

@@ -11,17 +11,19 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import lakefs_client
 import orjson
 import urllib3
 
-from engine.errors import EngineError, Failed, LakeUnavailable
+from engine.errors import EngineError, LakeUnavailable, UsageError
 from engine.lake.credentials import API, Credentials
 from engine.lake.protocol import LakeDenied
 
@@ -32,17 +34,19 @@ RESETS = 3
 BUSY = frozenset({423, 429, 503})
 LOCKED = ("currently locked", "branch is locked", "too many requests")
 DENIED = frozenset({401, 403})
+NOWHERE = frozenset({404, 405})
 SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # to ask again does no harm
-MOST_CONNECTIONS = 16
+MOST_CONNECTIONS = 128  # each one more would be closed after use, with a warning on standard error
+NO_PART = re.compile(r"\.{0,2}|.*/.*", re.DOTALL)  # what would change which address it is a part of
 SHOWN = 300
 
 
-class Answered(EngineError):
+class Answered(UsageError):
     """The server answered with a status that is an error."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, place: str = "") -> None:
         self.status = status
-        super().__init__(message)
+        super().__init__(message, place=place)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,8 +93,7 @@ class Server:
 
     def answer(self, asked: Asked) -> Document:
         """As :meth:`json`."""
-        response = self.send(asked)
-        content = self._read(response)
+        response, content = self._whole(asked)
         if asked.method != "GET" and "json" not in response.headers.get("Content-Type", ""):
             return Document(self)
         try:
@@ -100,6 +103,15 @@ class Server:
         if not isinstance(found, dict):
             raise self.strange()
         return Document(self, found)
+
+    def _whole(self, asked: Asked) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """An answer and all of its body; asked again where the body broke off and that does no harm."""
+        for _ in range(RESETS - 1 if asked.method == "GET" else 0):
+            response = self.send(asked)
+            with suppress(LakeUnavailable):
+                return response, self._read(response)
+        response = self.send(asked)
+        return response, self._read(response)
 
     def strange(self) -> LakeUnavailable:
         """The error for an answer that no lake gives."""
@@ -112,13 +124,24 @@ class Server:
 
     def stream_signed(self, url: str) -> Body:
         """The bytes behind an address that the server signed; no key is sent there."""
-        return Body(self, self.send(Asked(method="GET", url=url, headers={}), signed=True))
+        return Body(self, self.send(Asked(method="GET", url=url, headers={}), signed=True), url)
 
     def url(self, *parts: str, query: Mapping[str, object] | None = None) -> str:
-        """The address of a path; what is empty or false is left out of the query."""
+        """The address of a path; what is empty or false is left out of the query.
+
+        Raises:
+            Answered: for a part that no server would know, as none could be asked for it.
+            UsageError: for what UTF-8 cannot hold.
+        """
         given = {key: "true" if value is True else value for key, value in (query or {}).items() if value}
-        path = "/".join(quote(part, safe="") for part in parts)
-        return f"{self._base}/{path}{'?' + urlencode(given) if given else ''}"
+        for part in parts:
+            if NO_PART.fullmatch(part):
+                raise Answered(404, f'there is no "{part}"', place=self.credentials.endpoint)
+        try:
+            path = "/".join(quote(part, safe="") for part in parts)
+            return f"{self._base}/{path}{'?' + urlencode(given) if given else ''}"
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{error.object!a} is not Unicode text", hint="write it in UTF-8") from error
 
     def send(self, asked: Asked, *, signed: bool = False) -> urllib3.BaseHTTPResponse:
         """Ask, and ask again while the server says that it is busy, or goes away where that does no harm.
@@ -134,17 +157,18 @@ class Server:
                 response = self._once(asked, signed)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 resets += 1
-                if resets >= RESETS or not may_repeat(asked, error) or not rewound(asked.body, start):
-                    raise self._gone(error) from error
+                over = resets >= RESETS or time.monotonic() > end
+                if over or not may_repeat(asked, error) or not rewound(asked.body, start):
+                    raise self._gone(error, asked.url if signed else "") from error
                 wait = FIRST_PAUSE * resets
             else:
                 if response.status < 300:
                     return response
-                message = self._message(response)
+                message = self._message(response, signed)
                 busy = response.status in BUSY or (response.status == 500 and any(word in message for word in LOCKED))
                 wait = max(seconds(response.headers.get("Retry-After")), pause * (0.5 + random.random()))  # noqa: S311
                 if not busy or time.monotonic() + wait > end or not rewound(asked.body, start):
-                    raise self._refusal(response.status, message)
+                    raise self._refusal(response.status, message, asked.url if signed else "")
                 pause = min(2 * pause, LONGEST_PAUSE)
             time.sleep(wait)
 
@@ -172,25 +196,34 @@ class Server:
         finally:
             response.release_conn()
 
-    def _message(self, response: urllib3.BaseHTTPResponse) -> str:
+    def _message(self, response: urllib3.BaseHTTPResponse, signed: bool) -> str:
         data = self._read(response)
         try:
             found = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return data.decode(errors="replace")[:SHOWN]
+            if response.status in NOWHERE and not signed:
+                raise self.strange() from None
+            kind = response.headers.get("Content-Type", "text/plain")
+            return data.decode(errors="replace")[:SHOWN].strip() if kind.startswith("text/plain") else ""
         return str(found.get("message", ""))[:SHOWN] if isinstance(found, dict) else ""
 
-    def _refusal(self, status: int, message: str) -> EngineError:
+    def _refusal(self, status: int, message: str, signed: str = "") -> EngineError:
+        if signed:
+            fact = f"the lake's storage answered {status}: {message or 'nothing more'}"
+            return LakeUnavailable(fact, place=origin(signed), hint="the lake gave this address; ask its operator")
         if status in DENIED:
             hint = "look at the LAKECTL_CREDENTIALS_* variables or ~/.lakectl.yaml"
             return LakeDenied(f"{message or 'not allowed'} ({status})", place=self.credentials.endpoint, hint=hint)
         if status < 400 or (status >= 500 and status not in (501, 507)):
             fact = f"the lake answered {status}: {message or 'nothing more'}"
             return LakeUnavailable(fact, place=self.credentials.endpoint, hint="try again; look at the server's log")
-        return Answered(status, message or f"the lake answered {status}")
+        return Answered(status, message or f"the lake answered {status}", place=self.credentials.endpoint)
 
-    def _gone(self, error: Exception) -> Failed:
+    def _gone(self, error: Exception, signed: str = "") -> LakeUnavailable:
         words = "does not answer" if not isinstance(error, urllib3.exceptions.ProtocolError) else "broke off its answer"
+        if signed:
+            hint = "the lake gave this address; ask its operator"
+            return LakeUnavailable(f"the lake's storage {words}: {reason(error)}", place=origin(signed), hint=hint)
         hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
         return LakeUnavailable(f"the lake {words}: {reason(error)}", place=self.credentials.endpoint, hint=hint)
 
@@ -209,8 +242,9 @@ class Document(dict[str, Any]):
 class Body(io.RawIOBase):
     """A body as it comes, which refuses to end before all of it has come."""
 
-    def __init__(self, server: Server, response: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, server: Server, response: urllib3.BaseHTTPResponse, signed: str = "") -> None:
         self.server = server
+        self.signed = signed
         self.response = response
         length = response.headers.get("Content-Length", "")
         self.left = int(length) if length.isdecimal() else None
@@ -229,11 +263,11 @@ class Body(io.RawIOBase):
         try:
             data = self.response.read(len(view))
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self.server._gone(error) from error
+            raise self.server._gone(error, self.signed) from error
         if self.left is not None:
             self.left -= len(data)
             if not data and len(view) and self.left > 0:
-                raise self.server._gone(urllib3.exceptions.ProtocolError(f"{self.left} bytes are missing"))
+                raise self.server._gone(urllib3.exceptions.ProtocolError(f"{self.left} bytes are missing"), self.signed)
         view[: len(data)] = data
         return len(data)
 
@@ -271,8 +305,14 @@ def seconds(text: str | None) -> float:
     return min(float(text), LONGEST_PAUSE) if text and text.isdecimal() else 0.0
 
 
+def origin(url: str) -> str:
+    """The server that an address is on; what is behind it may be as good as a key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 def reason(error: Exception) -> str:
     """What went wrong below, in few words and without objects' addresses."""
     inner = getattr(error, "reason", None) or error
-    text = str(inner).rpartition(">: ")[2] or type(inner).__name__
+    text = str(inner).rpartition(">: ")[2].partition("?")[0] or type(inner).__name__
     return text[:SHOWN]

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from engine.digest import sha256, sha256_file, sha256_stream
-from engine.errors import EngineError, NotFound, UsageError
+from engine.errors import EngineError, LakeUnavailable, NotFound, UsageError
 from engine.lake.embedded.folder import File, found_in, read_looks
 from engine.lake.embedded.names import (
     read_ref,
@@ -60,6 +60,7 @@ from engine.store.objects import ObjectStore
 from engine.store.sqlite import Connections
 
 PAGE = 1000
+NOTHING: Mapping[str, str] = {}
 LARGE = 8 << 20
 UPLOADS_AT_ONCE = 4
 MOST_SUGGESTED = 1000
@@ -172,8 +173,9 @@ class RemoteLake:
         """The objects whose paths begin with ``prefix``, by path, a thousand at a time."""
         query = {"prefix": prefix, "after": after, "delimiter": delimiter, "user_metadata": True}
         try:
-            for item in self._pages("repositories", repository, "refs", ref, "objects", "ls", query=query):
-                yield entry_from(item)
+            yield from map(
+                entry_from, self._pages("repositories", repository, "refs", ref, "objects", "ls", query=query)
+            )
         except Answered as error:
             raise self._error(error, repository, ref) from error
 
@@ -209,6 +211,10 @@ class RemoteLake:
             return replace(entry, digest=row[0])
         with self.open(repository, commit, entry.path) as stream:
             digest, size = self.objects.keep(stream)
+        if size != entry.size:
+            place = f"lakefs://{repository}/{commit}/{entry.path}"
+            fact = f"the lake gave {size} bytes of an object of {entry.size}"
+            raise LakeUnavailable(fact, place=place, hint="try again; look at the server's log")
         with self._memory.transaction(durable=False) as db:
             if is_fixed(commit):
                 fetched = (repository, commit, entry.path, digest, size)
@@ -243,6 +249,8 @@ class RemoteLake:
         """Stage an object, in blocks. A stream that cannot be sought in is sent once only."""
         require_path(path)
         require_text("object", [content_type, *(metadata or {}), *(metadata or {}).values()])
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise UsageError(f"{content_type!a} is not a content type", hint="write one as in text/csv")
         if not isinstance(data, Path):
             return self._upload(repository, branch, path, data, content_type, metadata or {})
         try:
@@ -416,7 +424,7 @@ class RemoteLake:
         self, repository: str, branch: str, path: str, data: BinaryIO, content_type: str, metadata: Mapping[str, str]
     ) -> Entry:
         stream = Hashed(data)
-        size = stream.length()
+        size = stream.size
         try:
             if size is not None and size >= LARGE and self._signs():
                 found = self._upload_signed(repository, branch, path, stream, size, content_type, metadata)
@@ -446,7 +454,8 @@ class RemoteLake:
         if size is not None:
             headers["Content-Length"] = str(size)
         plain = all(
-            PLAIN_NAME.fullmatch(key) and value.isascii() and value.isprintable() for key, value in metadata.items()
+            PLAIN_NAME.fullmatch(key) and value.isascii() and value.isprintable() and value == value.strip()
+            for key, value in metadata.items()
         )
         if plain:
             headers.update({f"x-lakefs-meta-{key}": value for key, value in metadata.items()})
@@ -534,12 +543,15 @@ class RemoteLake:
 
     def _pages(self, *parts: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
         """The results of a listing, page after page."""
-        after = (query or {}).get("after", "")
+        return chain.from_iterable(self._page_after_page(*parts, query=query or {}))
+
+    def _page_after_page(self, *parts: str, query: Mapping[str, object]) -> Iterator[builtins.list[dict[str, Any]]]:
+        after = query.get("after", "")
         while True:
-            found = self.server.json("GET", *parts, query={**(query or {}), "after": after, "amount": PAGE})
+            found = self.server.json("GET", *parts, query={**query, "after": after, "amount": PAGE})
             if not isinstance(found["results"], builtins.list) or not isinstance(found["pagination"], dict):
                 raise self.server.strange()
-            yield from found["results"]
+            yield found["results"]
             if not found["pagination"]["has_more"]:
                 return
             after = found["pagination"]["next_offset"]
@@ -688,20 +700,16 @@ def is_fixed(ref: str) -> bool:
 
 
 class Hashed(io.RawIOBase):
-    """A stream that is hashed as it is read, from where it was when it came."""
+    """A stream that is hashed as it is read, from where it was when it came: as many bytes as were there then."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.hasher = hashlib.sha256()
         self.start = stream.tell() if stream.seekable() else 0
-
-    def length(self) -> int | None:
-        """How many bytes will come, if that can be known."""
-        if not self.stream.seekable():
-            return None
-        end = self.stream.seek(0, io.SEEK_END)
-        self.stream.seek(self.start)
-        return end - self.start
+        self.size = stream.seek(0, io.SEEK_END) - self.start if stream.seekable() else None
+        self.left = self.size
+        if self.size is not None:
+            stream.seek(self.start)
 
     def hexdigest(self) -> str:
         """The SHA-256 of what was read."""
@@ -722,12 +730,29 @@ class Hashed(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go back to the start, and hash anew."""
         if (offset, whence) == (self.start, io.SEEK_SET):
-            self.hasher = hashlib.sha256()
+            self.hasher, self.left = hashlib.sha256(), self.size
         return self.stream.seek(offset, whence)
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next bytes."""
-        data = self.stream.read(-1 if size is None else size)
+        """The next bytes.
+
+        Raises:
+            UsageError: when they cannot be read, or somebody took them away.
+        """
+        wanted = -1 if size is None else size
+        if self.left is not None:
+            wanted = self.left if wanted < 0 else min(wanted, self.left)
+        place = str(getattr(self.stream, "name", ""))
+        try:
+            data = self.stream.read(wanted)
+        except OSError as error:
+            hint = "name a file that you may read"
+            raise UsageError(f"cannot be read: {error.strerror}", place=place, hint=hint) from error
+        if self.left is not None:
+            self.left -= len(data)
+            if wanted and not data:
+                hint = "put it again when nothing writes to it"
+                raise UsageError("became shorter while it was sent", place=place, hint=hint)
         self.hasher.update(data)
         return data
 
@@ -782,8 +807,8 @@ def entry_from(item: Mapping[str, Any]) -> Entry:
         size=item.get("size_bytes") or 0,
         time=item["mtime"],
         checksum=item["checksum"],
-        content_type=item.get("content_type") or "",
-        metadata=item.get("metadata") or {},
+        content_type=item.get("content_type", ""),
+        metadata=item.get("metadata") or NOTHING,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -18,60 +17,13 @@ from pathlib import Path
 import pytest
 
 from engine.digest import sha256
-from engine.errors import EngineError, LakeUnavailable, UsageError
-from engine.lake.credentials import Credentials, credentials
+from engine.errors import EngineError, LakeUnavailable
+from engine.lake.credentials import Credentials
 from engine.lake.lakefs import Server
 from engine.lake.protocol import HookRefused, LakeDenied, Signed
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
-
-# -- credentials --------------------------------------------------------------------------------------
-
-SET = {
-    "LAKECTL_SERVER_ENDPOINT_URL": "https://lake.invalid/api/v1/",
-    "LAKECTL_CREDENTIALS_ACCESS_KEY_ID": "id",
-    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY": "hidden",
-}
-FILE = "server:\n  endpoint_url: http://file.invalid:8000\ncredentials:\n  access_key_id: f\n  secret_access_key: g\n"
-
-
-def test_nothing_names_no_server(tmp_path: Path) -> None:
-    assert credentials({}, tmp_path) is None
-
-
-def test_the_variables_win_over_the_file_each_for_itself(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text(FILE)
-    assert credentials({}, tmp_path) == Credentials(
-        endpoint="http://file.invalid:8000", access_key_id="f", secret_access_key="g"
-    )
-    found = credentials({"LAKECTL_SERVER_ENDPOINT_URL": SET["LAKECTL_SERVER_ENDPOINT_URL"]}, tmp_path)
-    assert found is not None
-    assert (found.endpoint, found.access_key_id) == ("https://lake.invalid", "f")
-
-
-@pytest.mark.parametrize("missing", sorted(SET))
-def test_half_a_configuration_names_what_is_missing(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(UsageError, match=missing):
-        credentials({name: value for name, value in SET.items() if name != missing}, tmp_path)
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://user:pw@host", "http://host?x=1", "://"])
-def test_what_is_no_endpoint_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(UsageError, match="is not the URL of a server"):
-        credentials({**SET, "LAKECTL_SERVER_ENDPOINT_URL": url}, tmp_path)
-
-
-def test_a_file_that_is_not_yaml_is_named_with_the_line(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text("server:\n  endpoint_url: [")
-    with pytest.raises(UsageError) as raised:
-        credentials({}, tmp_path)
-    assert re.search(r"\.lakectl\.yaml:[23]:\d+: is not YAML", str(raised.value))
-
-
-def test_the_secret_is_in_no_repr() -> None:
-    assert "hidden" not in repr(Credentials(endpoint="http://x", access_key_id="i", secret_access_key="hidden"))
-
 
 # -- a server that misbehaves -------------------------------------------------------------------------
 

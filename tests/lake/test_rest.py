@@ -47,7 +47,7 @@ keys = Keys(home / "lake" / "keys.json")
 key = keys.first()
 listening = listen("127.0.0.1", 0)
 port = listening.getsockname()[1]
-state = State(keys=keys, largest=300_000, patience=1.0, address=f"http://127.0.0.1:{port}")
+state = State(keys=keys, largest=300_000, patience=1.0)
 print(port, key.id, key.secret, state.sign("read " + "a" * 64, -1)[0], flush=True)
 run(application(embedded_lake(home), state), listening)
 """
@@ -265,7 +265,7 @@ BAD: list[tuple[str, str, object, int]] = [
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m"}, 400),
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "metadata": {"a": 1}}, 400),
     ("PUT", "/repositories/REPO/branches/main", {"type": "everything"}, 400),
-    ("DELETE", "/repositories/REPO/branches/main", None, 400),
+    ("DELETE", "/repositories/REPO/branches/main", None, 403),
     ("POST", "/repositories/REPO/branches/main/objects/delete", {"paths": "a"}, 400),
     ("PUT", "/repositories/REPO/branches/main/staging/backing?path=a", {"staging": {"physical_address": "x"}}, 400),
     ("POST", "/repositories/REPO/branches/main/import", {"paths": []}, 400),
@@ -282,12 +282,9 @@ BAD: list[tuple[str, str, object, int]] = [
     ("GET", "/repositories/REPO/actions/runs/none", None, 404),
     ("GET", "/repositories/REPO/refs/a%00b/commits", None, 404),
     ("POST", "/auth/users", {}, 501),
-    ("GET", "/repositories/REPO/refs/main/commits?objects=a", None, 501),
-    ("GET", "/repositories/REPO/refs/main/commits?since=2020-01-01T00:00:00Z", None, 501),
     ("POST", "/repositories?bare=true", {"name": "bare-one"}, 501),
     ("POST", "/repositories", {"name": "read-only", "read_only": True}, 501),
     ("POST", "/repositories/REPO/refs/main/merge/main", {"squash_merge": True}, 501),
-    ("POST", "/repositories/REPO/branches/main/revert", {"ref": "main", "allow_empty": True}, 501),
     ("GET", "/repositories/REPO/settings/gc_rules", None, 501),
 ]
 
@@ -443,15 +440,12 @@ def test_of_many_that_want_to_be_the_first_at_a_path_one_is(face: Face, repo: st
     assert face.get(repo, "once").body == f"{found.index(201)}".encode()
 
 
-def test_a_write_that_expects_an_object_finds_it_or_changes_nothing(face: Face, repo: str) -> None:
-    face.put(repo, "a", b"one")
-    for there, status in (("two", 412), ("one", 201), ("one", 412)):
-        expected = {"If-Match": f'"{sha256(there.encode())}"'}
-        assert face.put(repo, "a", b"other", headers=expected).status == status
-    assert face.put(repo, "none", b"x", headers={"If-Match": '"x"'}).status == 412
-    assert face.put(repo, "none", b"x", headers={"If-None-Match": '"x"'}).status == 400
-    assert face.get(repo, "a").body == b"other"
-    assert face.get(repo, "none").status == 404
+@pytest.mark.parametrize("condition", [{"If-Match": '"x"'}, {"If-None-Match": '"x"'}], ids=["is", "is not"])
+def test_a_condition_of_a_write_that_is_not_supported_is_not_passed_over(
+    face: Face, repo: str, condition: dict[str, str]
+) -> None:
+    assert face.put(repo, "a", b"x", headers=condition).status == 501
+    assert face.get(repo, "a").status == 404
 
 
 PART = b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n'
@@ -585,7 +579,7 @@ def test_what_lies_in_an_import_root_is_imported_and_committed(face: Face, repo:
     assert face.ask("GET", f"{API}/repositories/{repo}/branches/main/import", id="other").status == 404
 
 
-@pytest.mark.parametrize(("time", "status"), [(-1, 200), (1 << 31, 200), (10**12, 400), (1 << 63, 400)])
+@pytest.mark.parametrize(("time", "status"), [(0, 200), (1 << 31, 200), (-1, 400), (10**12, 400), (1 << 63, 400)])
 def test_an_object_has_a_time_that_a_calendar_has_and_can_be_read(
     face: Face, repo: str, time: int, status: int
 ) -> None:

@@ -241,14 +241,11 @@ class EmbeddedLake:
         with self.objects.writer() as writer:
             yield writer
 
-    def stage(self, repository: str, branch: str, *entries: Entry, expected: str | None = None) -> Entry:
+    def stage(self, repository: str, branch: str, *entries: Entry, only_new: bool = False) -> Entry:
         """Stage objects whose bytes are here; the last of them.
 
-        Args:
-            expected: the digest of what must be at each path before; empty: nothing may be there.
-
         Raises:
-            AlreadyExists: when something else is.
+            AlreadyExists: with ``only_new``, when an object is at one of the paths.
         """
         for entry in entries:
             require_path(entry.path)
@@ -258,11 +255,9 @@ class EmbeddedLake:
             raise NotFound("object", min(missing), place=str(self.objects.root))
         with self._write() as book:
             book.require_head(repository, branch)
-            for entry in entries if expected is not None else ():
-                row = self._row(book, repository, branch, entry.path)
-                if (row[tree.DIGEST] if row else "") != expected:
-                    fact = "what is at that path is not what was expected there"
-                    raise AlreadyExists(fact, hint="read it and try again")
+            for entry in entries:
+                if only_new and self._row(book, repository, branch, entry.path) is not None:
+                    raise AlreadyExists(f"an object is at {entry.path!r} already", hint="choose another path")
             book.stage(repository, branch, {entry.path: row_from(entry) for entry in entries})
         return replace(entries[-1], checksum=entries[-1].digest)
 

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from starlette.responses import Response, StreamingResponse
 
 from engine.lake.embedded import tree
-from engine.lake.protocol import Entry, ObjectNotFound
+from engine.lake.protocol import Entry
 from engine.lake.rest import shapes
-from engine.lake.rest.calls import EARLIEST, LATEST, MOST, Call, Rejected, document, nothing, page
+from engine.lake.rest.calls import LATEST, MOST, Call, Rejected, document, nothing, page
 from engine.lake.rest.state import SIGNED_FOR, Waiting
 
 BLOCK = 1 << 20
@@ -27,7 +27,8 @@ def list_objects(call: Call) -> Response:
     if not call.query.get("delimiter") and not call.flag("presign"):
         prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
         rows = call.lake.rows_below(call.repository, call.ref, prefix, after)
-        return page(call, rows, shapes.row_stats, tree.last_of)
+        shown = shapes.row_stats if call.flag("user_metadata", default=True) else shapes.row_stats_alone
+        return page(call, rows, shown, tree.last_of)
     found = call.lake.list(
         call.repository,
         call.ref,
@@ -83,21 +84,14 @@ def presigned_object(call: Call) -> Response:
 
 def bytes_of(call: Call, item: Entry) -> Response:
     """An object's bytes, or the stretch of them that is asked for."""
-    if item.digest in tags_in(call.headers.get("if-none-match", "")) or call.headers.get("if-none-match") == "*":
+    if item.digest and f'"{item.digest}"' in call.headers.get("if-none-match", "").split(", "):
         return Response(status_code=304, headers={"ETag": f'"{item.digest}"'})
     status, start, end = wanted_range(call, item)
     stream = call.lake.read(item)
     if start:
         stream.seek(start)
-    elif end < item.size:
-        call.lake.objects.map(item.digest).release()  # what is not read to its end is not hashed on the way
     headers = headers_of(item, status, start, end)
     return StreamingResponse(blocks(stream, end - start), status, headers)
-
-
-def tags_in(header: str) -> set[str]:
-    """The digests in a header that lists entity tags, weak ones among them."""
-    return {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
 
 
 def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
@@ -107,13 +101,12 @@ def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
         Rejected: when there is no such stretch.
     """
     found = RANGE.fullmatch(call.headers.get("range", ""))
-    other = call.headers.get("if-range", f'"{item.digest}"') != f'"{item.digest}"'
-    if found is None or found[0] == "bytes=-" or other:
+    if found is None or found[0] == "bytes=-":
         return 200, 0, item.size
     first = int(found[1]) if found[1] else max(0, item.size - int(found[2]))
     last = min(int(found[2]), item.size - 1) if found[1] and found[2] else item.size - 1
     if first > last or first >= item.size:
-        raise Rejected(416, f"the object has {item.size} bytes")
+        raise Rejected(416, f"the object has {item.size} bytes", {"Content-Range": f"bytes */{item.size}"})
     return 206, first, last + 1
 
 
@@ -123,7 +116,7 @@ def headers_of(item: Entry, status: int, start: int, end: int) -> dict[str, str]
         "Content-Length": str(end - start),
         "Content-Type": one_line(item.content_type) or "application/octet-stream",
         "ETag": f'"{item.digest}"',
-        "Last-Modified": formatdate(max(EARLIEST, min(item.time, LATEST)), usegmt=True),
+        "Last-Modified": formatdate(min(max(item.time, 0), LATEST), usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
@@ -150,8 +143,10 @@ def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 def delete_object(call: Call) -> Response:
-    """``DELETE .../branches/B/objects``."""
-    call.lake.delete(call.repository, call.branch, call.wanted("path"))
+    """``DELETE .../branches/B/objects``. Whether it was there makes no difference, as with lakeFS."""
+    path = call.wanted("path")
+    call.lake.require_place(call.repository, call.branch, path)
+    call.lake.stage_removals(call.repository, call.branch, [path])
     return nothing()
 
 
@@ -192,7 +187,7 @@ def get_physical_address(call: Call) -> Response:
     found: dict[str, object] = {"physical_address": f"{shapes.SCHEME}uploads/{token}"}
     if call.flag("presign"):
         query, ends = call.state.sign(f"write {token}")
-        address = f"{call.state.address}/presigned/uploads/{token}?{query}"
+        address = f"{call.address}/presigned/uploads/{token}?{query}"
         found.update(presigned_url=address, presigned_url_expiry=ends)
     return document(found)
 
@@ -201,7 +196,9 @@ def link_physical_address(call: Call) -> Response:
     """``PUT .../branches/B/staging/backing``: stage what was uploaded to an address that this server gave."""
     staging = call.body.get("staging")
     address = staging.get("physical_address") if isinstance(staging, dict) else None
-    return document(shapes.stats(linked(call, str(address or ""))))
+    if not isinstance(address, str):
+        raise Rejected(400, "staging in the body has no physical_address")
+    return document(shapes.stats(linked(call, address)))
 
 
 def stage_object(call: Call) -> Response:
@@ -214,36 +211,20 @@ def linked(call: Call, address: str) -> Entry:
 
     Raises:
         Rejected: when this server did not give it for this place, or nothing was uploaded there.
-        AlreadyExists: when at that path is not what the call expects there.
     """
-    expected = call.expected
-    token = address.removeprefix(f"{shapes.SCHEME}uploads/")
+    wanted = Entry(
+        path=call.wanted("path"),
+        time=call.time("mtime") or int(time.time()),
+        content_type=call.text("content_type", ""),
+        metadata=call.texts("user_metadata") or call.texts("metadata"),
+    )
+    size, only_new = call.number("size_bytes"), call.only_new
     with call.state.lock:
-        waiting = call.state.waiting.pop(token, None)
-    place = (call.repository, call.branch, call.wanted("path"))
+        waiting = call.state.waiting.pop(address.removeprefix(f"{shapes.SCHEME}uploads/"), None)
+    place = (call.repository, call.branch, wanted.path)
     if waiting is None or (waiting.repository, waiting.branch, waiting.path) != place or not waiting.digest:
         raise Rejected(400, "the address was not given by this server for this path, was used, or got no bytes")
-    if call.number("size_bytes") not in (None, waiting.size):
+    if size not in (None, waiting.size):
         raise Rejected(400, f"size_bytes in the body is not {waiting.size}, the size of what was uploaded")
-    metadata = call.texts("user_metadata") or call.texts("metadata")
-    return call.lake.stage(
-        call.repository,
-        call.branch,
-        Entry(
-            path=waiting.path,
-            digest=waiting.digest,
-            size=waiting.size,
-            time=call.moment("mtime") or int(time.time()),
-            content_type=call.text("content_type", ""),
-            metadata=metadata,
-        ),
-        expected=expected,
-    )
-
-
-def digest_at(call: Call) -> str:
-    """The digest of the object at the path of a call, empty where there is none."""
-    try:
-        return call.lake.stat(call.repository, call.branch, call.wanted("path")).digest
-    except ObjectNotFound:
-        return ""
+    wanted = replace(wanted, digest=waiting.digest, size=waiting.size)
+    return call.lake.stage(call.repository, call.branch, wanted, only_new=only_new)
