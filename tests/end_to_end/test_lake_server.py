@@ -95,20 +95,26 @@ def relay(found: Credentials) -> Iterator[tuple[Credentials, list[str]]]:
         thread.join()
 
 
+def use(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
 def test_a_spec_has_the_same_run_id_and_model_on_a_server_as_without_one(
-    credentials: Credentials, project: Project, tmp_path: Path
-) -> None:
-    alone = engine(project.root, "run", "spec.yaml", "--inline", "--json").json
+    credentials: Credentials, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[..., Done],
+) -> None:  # fmt: skip
     run = ("run", "spec.yaml", "--inline", "--json")
+    alone = answer(project.root, *run).json
     with relay(credentials) as (address, read):
-        environment = {"ENGINE_HOME": str(tmp_path / "home"), **variables(address)}
-        served = engine(project.root, *run, **environment)
+        use(monkeypatch, {"ENGINE_HOME": str(tmp_path / "home"), **variables(address)})
+        served = answer(project.root, *run)
         assert served.code == 0, served.err
         assert (served.json["run_id"], served.json["status"]) == (alone["run_id"], "passed")
         assert served.json["model"] == alone["model"]
         assert sorted(read) == ["test.parquet", "train.parquet"]
-        again = engine(project.root, *run, **environment)
-        assert (again.json["run_id"], again.json["executed"]) == (alone["run_id"], False)
+        again = answer(project.root, *run).json
+        assert (again["run_id"], again["executed"]) == (alone["run_id"], False)
         assert sorted(read) == ["test.parquet", "train.parquet"]
 
 
@@ -142,8 +148,7 @@ def test_a_server_that_cannot_be_used_is_said_at_once(
     credentials: Credentials, project: Project, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Done],
     arguments: tuple[str, ...], changed: dict[str, str], code: int, name: str,
 ) -> None:  # fmt: skip
-    for variable, value in {**variables(credentials), **changed}.items():
-        monkeypatch.setenv(variable, value)
+    use(monkeypatch, {**variables(credentials), **changed})
     started = time.monotonic()
     done = answer(project.root, *arguments, "--json")
     assert (done.code, done.json["error"]["code"]) == (code, name)
@@ -157,8 +162,7 @@ def test_a_server_that_cannot_be_used_is_said_at_once(
 def test_what_is_not_on_the_server_is_said_with_the_nearest_and_the_line(
     credentials: Credentials, project: Project, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Done], uri: str
 ) -> None:
-    for variable, value in variables(credentials).items():
-        monkeypatch.setenv(variable, value)
+    use(monkeypatch, variables(credentials))
     project.write({"data.train.uri": uri}, name="wrong.yaml")
     done = answer(project.root, "plan", "wrong.yaml", "--json")
     assert (done.code, "did you mean" in done.json["error"]["hint"]) == (2, True)
