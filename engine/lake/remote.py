@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -60,6 +60,7 @@ from engine.store.objects import ObjectStore
 from engine.store.sqlite import Connections
 
 PAGE = 1000
+NOTHING: Mapping[str, str] = {}
 LARGE = 8 << 20
 UPLOADS_AT_ONCE = 4
 MOST_SUGGESTED = 1000
@@ -172,8 +173,9 @@ class RemoteLake:
         """The objects whose paths begin with ``prefix``, by path, a thousand at a time."""
         query = {"prefix": prefix, "after": after, "delimiter": delimiter, "user_metadata": True}
         try:
-            for item in self._pages("repositories", repository, "refs", ref, "objects", "ls", query=query):
-                yield entry_from(item)
+            yield from map(
+                entry_from, self._pages("repositories", repository, "refs", ref, "objects", "ls", query=query)
+            )
         except Answered as error:
             raise self._error(error, repository, ref) from error
 
@@ -541,12 +543,15 @@ class RemoteLake:
 
     def _pages(self, *parts: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
         """The results of a listing, page after page."""
-        after = (query or {}).get("after", "")
+        return chain.from_iterable(self._page_after_page(*parts, query=query or {}))
+
+    def _page_after_page(self, *parts: str, query: Mapping[str, object]) -> Iterator[builtins.list[dict[str, Any]]]:
+        after = query.get("after", "")
         while True:
-            found = self.server.json("GET", *parts, query={**(query or {}), "after": after, "amount": PAGE})
+            found = self.server.json("GET", *parts, query={**query, "after": after, "amount": PAGE})
             if not isinstance(found["results"], builtins.list) or not isinstance(found["pagination"], dict):
                 raise self.server.strange()
-            yield from found["results"]
+            yield found["results"]
             if not found["pagination"]["has_more"]:
                 return
             after = found["pagination"]["next_offset"]
@@ -815,8 +820,8 @@ def entry_from(item: Mapping[str, Any]) -> Entry:
         size=item.get("size_bytes") or 0,
         time=item["mtime"],
         checksum=item["checksum"],
-        content_type=item.get("content_type") or "",
-        metadata=item.get("metadata") or {},
+        content_type=item.get("content_type", ""),
+        metadata=item.get("metadata") or NOTHING,
     )
 
 
