@@ -36,6 +36,7 @@ LOCKED = ("currently locked", "branch is locked", "too many requests")
 DENIED = frozenset({401, 403})
 NOWHERE = frozenset({404, 405})
 SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # to ask again does no harm
+NEVER_ARRIVED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 MOST_CONNECTIONS = 128  # each one more would be closed after use, with a warning on standard error
 NO_PART = re.compile(r"\.{0,2}|.*/.*", re.DOTALL)  # what would change which address it is a part of
 SHOWN = 300
@@ -150,7 +151,7 @@ class Server:
             Answered, LakeUnavailable, LakeDenied: as for :meth:`json`.
         """
         end = time.monotonic() + self.patience
-        pause, resets = FIRST_PAUSE, 0
+        pause, resets, lost = FIRST_PAUSE, 0, False
         while True:
             start = position_of(asked.body)
             try:
@@ -160,9 +161,11 @@ class Server:
                 over = resets >= RESETS or time.monotonic() > end
                 if over or not may_repeat(asked, error) or not rewound(asked.body, start):
                     raise self._gone(error, asked.url if signed else "") from error
+                lost = lost or not isinstance(error, NEVER_ARRIVED)
                 wait = FIRST_PAUSE * resets
             else:
-                if response.status < 300:
+                done = lost and asked.method == "DELETE" and response.status == 404  # by the one whose answer was lost
+                if response.status < 300 or done:
                     return response
                 message = self._message(response, signed)
                 busy = response.status in BUSY or (response.status == 500 and any(word in message for word in LOCKED))
@@ -280,9 +283,7 @@ class Body(io.RawIOBase):
 
 def may_repeat(asked: Asked, error: Exception) -> bool:
     """Whether a request that broke may be sent again: it never arrived, or it does no harm to."""
-    return isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)) or (
-        asked.method in SAFE
-    )
+    return isinstance(error, NEVER_ARRIVED) or asked.method in SAFE
 
 
 def position_of(body: bytes | IO[bytes] | None) -> int | None:

@@ -13,7 +13,18 @@ from engine.spec.vocabulary import METRICS
 from engine.steps.metrics import FUNCTIONS
 from projects import Project, make_project
 
-HEAVY = {"ray", "sklearn", "onnxruntime", "alibi_detect", "pandas", "pandera", "scipy", "hydra"}
+HEAVY = {
+    "ray",
+    "sklearn",
+    "onnxruntime",
+    "alibi_detect",
+    "pandas",
+    "pandera",
+    "scipy",
+    "hydra",
+    "lakefs_client",
+    "starlette",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -206,6 +206,13 @@ def test_a_commit_whose_answer_breaks_off_is_not_sent_again(odd: Odd, tmp_path: 
     assert [method for method, *_ in odd.asked] == ["POST"]
 
 
+def test_a_removal_whose_answer_was_lost_was_done(odd: Odd, tmp_path: Path) -> None:
+    gone = reply(404, b'{"message": "branch not found"}')
+    odd.replies = [reply(200, b'{"id": "repo", "default_branch": "main", "creation_date": 1}'), hang_up, gone]
+    odd.lake(tmp_path).delete_branch("repo", "dev")
+    assert [method for method, *_ in odd.asked] == ["GET", "DELETE", "DELETE"]
+
+
 def test_a_server_that_says_nothing_is_given_up(odd: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.lake.lakefs.READ", 0.2)
     odd.replies = [lambda *_: time.sleep(0.5)] * 9
