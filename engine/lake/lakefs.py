@@ -11,48 +11,65 @@ from __future__ import annotations
 import io
 import os
 import random
+import ssl
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import IO, Any, cast
-from urllib.parse import quote, urlencode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import IO, Any, TypeVar, cast
+from urllib.parse import quote, urlencode, urlsplit
 
 import lakefs_client
 import orjson
 import urllib3
 
 from engine.errors import EngineError, Failed, LakeUnavailable
-from engine.lake.credentials import API, Credentials
+from engine.lake.credentials import API, Credentials, certificates, proxy_for
 from engine.lake.protocol import LakeDenied
 
 CONNECT, READ = 5.0, 120.0
 PATIENCE = 60.0  # seconds, for a server that says that it is busy
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-RESETS = 3
+BREAKS = 3  # so often may a request break, and an answer in the middle
 BUSY = frozenset({423, 429, 503})
+BROKEN = frozenset({502, 504})  # what stands before the lake did not get an answer: it may have done what it was asked
 LOCKED = ("currently locked", "branch is locked", "too many requests")
 DENIED = frozenset({401, 403})
 SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # to ask again does no harm
 MOST_CONNECTIONS = 16
 SHOWN = 300
+Read = TypeVar("Read")
 
 
-class Answered(EngineError):
+class Answered(Failed):
     """The server answered with a status that is an error."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, place: str) -> None:
         self.status = status
-        super().__init__(message)
+        super().__init__(message, place=place, hint="`engine doctor` looks at the server")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """A request. A ``body`` that is a stream is sent as it is read."""
+    """A request. A ``body`` that is a stream is sent as it is read.
+
+    Attributes:
+        harmless: to ask again does no harm, whatever the method says.
+        signed: the address is one that the server signed; no key goes there, and nothing of it is shown.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | IO[bytes] | None = None
+    harmless: bool = False
+    signed: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether to ask again does no harm."""
+        return self.harmless or self.method in SAFE
 
 
 class Server:
@@ -61,16 +78,32 @@ class Server:
     def __init__(self, credentials: Credentials, patience: float = PATIENCE) -> None:
         self.credentials = credentials
         self.patience = patience
-        configuration = lakefs_client.Configuration(
-            host=credentials.endpoint + API,
-            username=credentials.access_key_id,
-            password=credentials.secret_access_key,
-            ssl_ca_cert=os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE"),
+        self._base = credentials.endpoint + API
+        self._certificates = certificates(os.environ, credentials.endpoint)
+        self._auth = self._configuration().get_basic_auth_token()
+        self._pools: dict[str, Any] = {}
+
+    def _configuration(self) -> Any:
+        found = lakefs_client.Configuration(
+            host=self._base,
+            username=self.credentials.access_key_id,
+            password=self.credentials.secret_access_key,
+            ssl_ca_cert=self._certificates,
         )
-        configuration.connection_pool_maxsize = MOST_CONNECTIONS
-        self._base = configuration.host
-        self._auth = configuration.get_basic_auth_token()
-        self._pool = lakefs_client.ApiClient(configuration).rest_client.pool_manager
+        found.connection_pool_maxsize = MOST_CONNECTIONS
+        return found
+
+    def _pool(self, url: str) -> Any:
+        """The client's pool for a host. Storage that the server signs for may want another proxy than the server."""
+        host = host_of(url)
+        if host not in self._pools:
+            configuration = self._configuration()
+            proxy = proxy_for(os.environ, url)
+            if proxy:
+                configuration.proxy, user = proxy
+                configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=user) if user else None
+            self._pools[host] = lakefs_client.ApiClient(configuration).rest_client.pool_manager
+        return self._pools[host]
 
     # -- asking ---------------------------------------------------------------------------------------
 
@@ -89,8 +122,7 @@ class Server:
 
     def answer(self, asked: Asked) -> Document:
         """As :meth:`json`."""
-        response = self.send(asked)
-        content = self._read(response)
+        response, content = self._whole(asked)
         if asked.method != "GET" and "json" not in response.headers.get("Content-Type", ""):
             return Document(self)
         try:
@@ -101,18 +133,44 @@ class Server:
             raise self.strange()
         return Document(self, found)
 
+    def _whole(self, asked: Asked) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        """An answer and its body; what breaks off in the middle is asked for again, where it was only to read."""
+        breaks = 0
+        while True:
+            response = self.send(asked)
+            try:
+                return response, self._read(response, asked)
+            except LakeUnavailable:
+                breaks += 1
+                if asked.method != "GET" or breaks >= BREAKS:
+                    raise
+            time.sleep(jittered(FIRST_PAUSE * 2**breaks))
+
     def strange(self) -> LakeUnavailable:
         """The error for an answer that no lake gives."""
         hint = "look at LAKECTL_SERVER_ENDPOINT_URL: is it a lakeFS server?"
         return LakeUnavailable("what answers is not the API of a lake", place=self.credentials.endpoint, hint=hint)
 
+    def understood(self, read: Callable[[Any], Read], answer: object) -> Read:
+        """What ``read`` makes of an answer, or of a part of it.
+
+        Raises:
+            LakeUnavailable: when the answer is not of the form that it must have.
+        """
+        try:
+            return read(answer)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self.strange() from error
+
     def stream(self, *parts: str, query: Mapping[str, object]) -> Body:
         """The bytes that lie at a path, as they come."""
-        return Body(self, self.send(Asked(method="GET", url=self.url(*parts, query=query), headers={})))
+        asked = Asked(method="GET", url=self.url(*parts, query=query), headers={})
+        return Body(self, asked, self.send(asked))
 
-    def stream_signed(self, url: str) -> Body:
-        """The bytes behind an address that the server signed; no key is sent there."""
-        return Body(self, self.send(Asked(method="GET", url=url, headers={}), signed=True))
+    def stream_signed(self, url: str, size: int) -> Body:
+        """The ``size`` bytes behind an address that the server signed; no key is sent there."""
+        asked = Asked(method="GET", url=url, headers={}, signed=True)
+        return Body(self, asked, self.send(asked), size)
 
     def url(self, *parts: str, query: Mapping[str, object] | None = None) -> str:
         """The address of a path; what is empty or false is left out of the query."""
@@ -120,42 +178,43 @@ class Server:
         path = "/".join(quote(part, safe="") for part in parts)
         return f"{self._base}/{path}{'?' + urlencode(given) if given else ''}"
 
-    def send(self, asked: Asked, *, signed: bool = False) -> urllib3.BaseHTTPResponse:
+    def send(self, asked: Asked) -> urllib3.BaseHTTPResponse:
         """Ask, and ask again while the server says that it is busy, or goes away where that does no harm.
 
         Raises:
             Answered, LakeUnavailable, LakeDenied: as for :meth:`json`.
         """
         end = time.monotonic() + self.patience
-        pause, resets = FIRST_PAUSE, 0
+        start = position_of(asked.body)
+        pause, breaks = FIRST_PAUSE, 0
         while True:
-            start = position_of(asked.body)
+            wait = jittered(pause)
             try:
-                response = self._once(asked, signed)
+                response = self._once(asked)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                resets += 1
-                if resets >= RESETS or not may_repeat(asked, error) or not rewound(asked.body, start):
-                    raise self._gone(error) from error
-                wait = FIRST_PAUSE * resets
+                breaks += 1
+                if breaks >= BREAKS or not may_repeat(asked, error) or not rewound(asked.body, start):
+                    raise self._gone(error, asked) from error
             else:
-                if response.status < 300:
+                if response.status < 300 or (breaks and is_done(asked, response.status)):
                     return response
                 message = self._message(response)
-                busy = response.status in BUSY or (response.status == 500 and any(word in message for word in LOCKED))
-                wait = max(seconds(response.headers.get("Retry-After")), pause * (0.5 + random.random()))  # noqa: S311
-                if not busy or time.monotonic() + wait > end or not rewound(asked.body, start):
-                    raise self._refusal(response.status, message)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                wait = max(wait, seconds(response.headers.get("Retry-After")))
+                later = is_busy(asked, response.status, message) and time.monotonic() + wait <= end
+                if not later or not rewound(asked.body, start):
+                    raise self._refusal(response.status, message, asked)
+            pause = min(2 * pause, LONGEST_PAUSE)
             time.sleep(wait)
 
-    def _once(self, asked: Asked, signed: bool) -> urllib3.BaseHTTPResponse:
-        headers = {**asked.headers} if signed else {**asked.headers, "Authorization": self._auth}
-        found = self._pool.request(
+    def _once(self, asked: Asked) -> urllib3.BaseHTTPResponse:
+        headers = {**asked.headers} if asked.signed else {**asked.headers, "Authorization": self._auth}
+        found = self._pool(asked.url).request(
             asked.method,
             asked.url,
             body=asked.body,
             headers=headers,
             preload_content=False,
+            decode_content=False,
             redirect=False,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT, read=READ),
@@ -164,11 +223,11 @@ class Server:
 
     # -- answers that are errors ----------------------------------------------------------------------
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse, asked: Asked | None = None) -> bytes:
         try:
             return response.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._gone(error) from error
+            raise self._gone(error, asked) from error
         finally:
             response.release_conn()
 
@@ -180,18 +239,36 @@ class Server:
             return data.decode(errors="replace")[:SHOWN]
         return str(found.get("message", ""))[:SHOWN] if isinstance(found, dict) else ""
 
-    def _refusal(self, status: int, message: str) -> EngineError:
-        if status in DENIED:
+    def _refusal(self, status: int, message: str, asked: Asked) -> EngineError:
+        place = self.credentials.endpoint
+        if asked.signed:  # what storage says of a signed address may hold parts of the signature
+            hint = "try again, as the address may be too old; else look at the storage"
+            return LakeUnavailable(
+                f"the storage behind the lake answered {status}", place=host_of(asked.url), hint=hint
+            )
+        if status == 401:
             hint = "look at the LAKECTL_CREDENTIALS_* variables or ~/.lakectl.yaml"
-            return LakeDenied(f"{message or 'not allowed'} ({status})", place=self.credentials.endpoint, hint=hint)
-        if status < 400 or (status >= 500 and status not in (501, 507)):
+            return LakeDenied(f"{message or 'not allowed'} ({status})", place=place, hint=hint)
+        if status == 403:
+            hint = (
+                "ask who runs the lake for the permission, or use another key: LAKECTL_CREDENTIALS_* or ~/.lakectl.yaml"
+            )
+            return LakeDenied(f"{message or 'not allowed'} ({status})", place=place, hint=hint)
+        if status < 400 or status in BUSY or (status >= 500 and status not in (501, 507)):
             fact = f"the lake answered {status}: {message or 'nothing more'}"
-            return LakeUnavailable(fact, place=self.credentials.endpoint, hint="try again; look at the server's log")
-        return Answered(status, message or f"the lake answered {status}")
+            return LakeUnavailable(fact, place=place, hint="try again; `engine doctor` looks; so does the server's log")
+        return Answered(status, message or f"the lake answered {status}", place)
 
-    def _gone(self, error: Exception) -> Failed:
+    def _gone(self, error: Exception, asked: Asked | None = None) -> Failed:
         words = "does not answer" if not isinstance(error, urllib3.exceptions.ProtocolError) else "broke off its answer"
-        hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
+        if is_about_certificates(error):
+            hint = "set SSL_CERT_FILE to the certificate of the authority that signed the server's"
+        elif asked is not None and asked.signed:
+            hint = "can it be reached from here? with `disable_pre_signed` the lake sends the bytes itself"
+        else:
+            hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
+        if asked is not None and asked.signed:
+            return LakeUnavailable(f"the storage behind the lake {words}", place=host_of(asked.url), hint=hint)
         return LakeUnavailable(f"the lake {words}: {reason(error)}", place=self.credentials.endpoint, hint=hint)
 
 
@@ -207,13 +284,35 @@ class Document(dict[str, Any]):
 
 
 class Body(io.RawIOBase):
-    """A body as it comes, which refuses to end before all of it has come."""
+    """A body as it comes, which refuses to end before all of it has come.
 
-    def __init__(self, server: Server, response: urllib3.BaseHTTPResponse) -> None:
+    One that breaks off is gone on with where it broke, when the server says that it is still the same one.
+
+    Args:
+        size: how many bytes it must have, where that is known.
+
+    Raises:
+        LakeUnavailable: for a body that does not say where it ends, or that is not as long as it must be.
+    """
+
+    def __init__(
+        self, server: Server, asked: Asked, response: urllib3.BaseHTTPResponse, size: int | None = None
+    ) -> None:
         self.server = server
+        self.asked = asked
         self.response = response
-        length = response.headers.get("Content-Length", "")
-        self.left = int(length) if length.isdecimal() else None
+        headers = response.headers
+        length = headers.get("Content-Length", "")
+        self.left = int(length) if length.isdecimal() else size
+        self.taken, self.breaks = 0, 0
+        self.etag = headers.get("ETag", "")
+        encoding = headers.get("Content-Encoding", "identity")
+        if self.left is None and headers.get("Transfer-Encoding", "").lower() != "chunked":
+            raise self._wrong("does not say where it ends")
+        if not asked.signed and encoding != "identity":  # what storage is told of an object's own encoding is no change
+            raise self._wrong(f"is encoded as {encoding}, which nobody asked for")
+        if size is not None and self.left != size:
+            raise self._wrong(f"is of {self.left} bytes, and the object of {size}")
 
     def readable(self) -> bool:
         """Yes."""
@@ -226,16 +325,40 @@ class Body(io.RawIOBase):
             LakeUnavailable: when the body ends before its time.
         """
         view = memoryview(buffer).cast("B")
-        try:
-            data = self.response.read(len(view))
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self.server._gone(error) from error
+        while True:
+            try:
+                data = self.response.read(len(view))
+                if not data and len(view) and self.left:
+                    raise urllib3.exceptions.ProtocolError(f"{self.left} bytes are missing")
+                break
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                self._go_on(error)
+        self.taken += len(data)
         if self.left is not None:
             self.left -= len(data)
-            if not data and len(view) and self.left > 0:
-                raise self.server._gone(urllib3.exceptions.ProtocolError(f"{self.left} bytes are missing"))
+            if self.left < 0:
+                raise self._wrong("is longer than the object")
         view[: len(data)] = data
         return len(data)
+
+    def _wrong(self, fact: str) -> LakeUnavailable:
+        self.response.close()
+        place = host_of(self.asked.url) if self.asked.signed else self.server.credentials.endpoint
+        return LakeUnavailable(f"the answer {fact}", place=place, hint="does something on the way change what comes?")
+
+    def _go_on(self, error: Exception) -> None:
+        """Ask for what is missing, or give up."""
+        self.response.close()
+        self.breaks += 1
+        if self.left is None or self.breaks >= BREAKS or not self.etag.startswith('"'):
+            raise self.server._gone(error, self.asked) from error
+        time.sleep(jittered(FIRST_PAUSE * 2**self.breaks))
+        end = self.taken + self.left
+        self.response = self.server.send(replace(self.asked, headers={"Range": f"bytes={self.taken}-{end - 1}"}))
+        found = (self.response.status, self.response.headers.get("Content-Range"), self.response.headers.get("ETag"))
+        if found != (206, f"bytes {self.taken}-{end - 1}/{end}", self.etag):
+            self.response.close()
+            raise self.server._gone(error, self.asked) from error
 
     def close(self) -> None:
         """Give the connection back, if the body was read to its end."""
@@ -245,10 +368,25 @@ class Body(io.RawIOBase):
 
 
 def may_repeat(asked: Asked, error: Exception) -> bool:
-    """Whether a request that broke may be sent again: it never arrived, or it does no harm to."""
-    return isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)) or (
-        asked.method in SAFE
-    )
+    """Whether a request that broke may be sent again: it never arrived, or it does no harm to.
+
+    Who kept silent for the whole of ``READ`` is not asked again: the next silence would be as long.
+    """
+    if isinstance(error, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+        return True
+    return asked.repeatable and not isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
+
+
+def is_busy(asked: Asked, status: int, message: str) -> bool:
+    """Whether an answer says to come again later, and that nothing was done, or that to do it again does no harm."""
+    if status in BUSY or (status in BROKEN and asked.repeatable):
+        return True
+    return status == 500 and any(words in message.lower() for words in LOCKED)
+
+
+def is_done(asked: Asked, status: int) -> bool:
+    """Whether an answer to a request that was sent before, too, says that it was carried out then."""
+    return asked.method == "DELETE" and status == 404
 
 
 def position_of(body: bytes | IO[bytes] | None) -> int | None:
@@ -266,9 +404,38 @@ def rewound(body: bytes | IO[bytes] | None, start: int | None) -> bool:
     return True
 
 
+def jittered(pause: float) -> float:
+    """About as long as ``pause``, so that those who were sent away together do not come back together."""
+    return pause * (0.5 + random.random())  # noqa: S311
+
+
 def seconds(text: str | None) -> float:
-    """How long a server asks to wait, at most as long as makes sense."""
-    return min(float(text), LONGEST_PAUSE) if text and text.isdecimal() else 0.0
+    """How long a server asks to wait: ``Retry-After``, a number or a date."""
+    if not text:
+        return 0.0
+    if text.isdecimal():
+        return float(text)
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    then = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return max(0.0, (then - datetime.now(UTC)).total_seconds())
+
+
+def host_of(url: str) -> str:
+    """The scheme, host and port of an address, without what may be secret in it."""
+    found = urlsplit(url)
+    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}"
+
+
+def is_about_certificates(error: BaseException | None) -> bool:
+    """Whether a request broke because a certificate is not trusted, or those to trust cannot be read."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "certificate" in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def reason(error: Exception) -> str:

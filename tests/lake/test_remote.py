@@ -8,11 +8,9 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from engine.lake.protocol import HookRefused, LakeDenied, Signed
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
+from odd import REPOSITORIES, STATS, Odd, hang_up, odd_server, reply
 
 # -- credentials --------------------------------------------------------------------------------------
 
@@ -75,75 +74,13 @@ def test_the_secret_is_in_no_repr() -> None:
 
 # -- a server that misbehaves -------------------------------------------------------------------------
 
-Reply = Callable[[BaseHTTPRequestHandler, bytes], None]
-
-
-def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
-    def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-        handler.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return send
-
-
-def hang_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
-    handler.connection.shutdown(2)
-
-
-@dataclass
-class Odd:
-    """A real server that answers each request with the next of its replies, and notes what it was asked."""
-
-    replies: list[Reply] = field(default_factory=list)
-    asked: list[tuple[str, str, bytes, dict[str, str]]] = field(default_factory=list)
-    address: str = ""
-
-    def lake(self, folder: Path, patience: float = 20.0) -> RemoteLake:
-        found = Credentials(endpoint=self.address, access_key_id="id", secret_access_key="hidden")
-        lake = RemoteLake(Server(found, patience), ObjectStore(folder / "objects"), folder / "cache")
-        lake._presigns = False
-        return lake
-
 
 @pytest.fixture
 def odd() -> Iterator[Odd]:
-    seen = Odd()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            seen.asked.append((self.command, self.path, body, {k.lower(): v for k, v in self.headers.items()}))
-            seen.replies.pop(0)(self, body)
-
-        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    seen.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield seen
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with odd_server() as found:
+        yield found
 
 
-REPOSITORIES = json.dumps({"pagination": {"has_more": False}, "results": []}).encode()
-STATS = {"path": "a", "path_type": "object", "physical_address": "x", "checksum": "c", "mtime": 1}
 BUSY = {
     "too many": reply(429, Retry_After="0"),
     "unavailable": reply(503),
