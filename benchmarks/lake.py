@@ -160,13 +160,14 @@ Path("many").mkdir()
 for number in range(1000):
     Path(f"many/{number:04}").write_bytes(b"x")
 lake.put_folder("list", "main", "many/", Path("many"), commit=Signed(message="m"))
+PICKS = (("", lambda times: sorted(times)[len(times) // 2]), (", fastest", min))
 def ours(): return sum(1 for _ in lake.list("list", "main", "many/"))
 def typed(): return len(client.objects_api.list_objects("list", "main", prefix="many/", amount=1000).results)
 for name, act in (("engine", ours), ("lakefs-client, typed", typed)) * 11:
     started = time.perf_counter()
     assert act() == 1000
     seen.setdefault(name, []).append(time.perf_counter() - started)
-print(json.dumps({name: sorted(times)[len(times) // 2] for name, times in seen.items()}))
+print(json.dumps({f"{name}{word}": pick(times) for name, times in seen.items() for word, pick in PICKS}))
 """
 )
 UP_AND_DOWN = (
@@ -218,10 +219,10 @@ def server(_: int) -> None:
     with scratch() as base, served(base) as (said, pid):
         found = answer(sys.executable, LIST, said, cwd=base)
         print("\nlist 1,000 objects of a server  (medians of 11, in turn)")
-        ratio = found["lakefs-client, typed"] / found["engine"]
+        ratios = [found[f"lakefs-client, typed{word}"] / found[f"engine{word}"] for word in ("", ", fastest")]
         for side, seconds in found.items():
-            print(f"    {side:<22} {seconds * 1000:8.2f} ms")
-        print(f"    {ratio:.1f}x   promised 8x")
+            print(f"    {side:<32} {seconds * 1000:8.2f} ms")
+        print(f"    {ratios[0]:.1f}x, fastest {ratios[1]:.1f}x   promised 8x")
         make_large(base / "big")
         print("\n1 GiB up and down  (promised: under 32 MiB more memory)")
         for side in ("engine", "lakefs-client"):

@@ -43,7 +43,7 @@ def command(
     made = keys.first()
     hooks = hooks_of(path, root, background=True)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    state = State(keys=keys, hooks=hooks, roots=tuple(import_root), address=address)
+    state = State(keys=keys, hooks=hooks, roots=tuple(import_root))
     tell(address, made.id if made else "", made.secret if made else "", as_json=as_json)
     run(application(embedded_lake(path, hooks), state, (*LOOPBACK, host, f"[{host}]")), listening)
     hooks.close()

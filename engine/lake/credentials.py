@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from engine.errors import UsageError
 
 FILE = ".lakectl.yaml"
+MEND = "mend it, or set the LAKECTL_* variables"
+ABSENT = ("", "~", "null")
 API = "/api/v1"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ENDPOINT, ID, SECRET = (
@@ -35,100 +37,93 @@ class Credentials:
     secret_access_key: str = field(repr=False)
 
 
-def credentials(environment: Mapping[str, str], home: Path | None) -> Credentials | None:
+def credentials(environment: Mapping[str, str], home: Path) -> Credentials | None:
     """What names a lakeFS server, if anything does. Variables win over the file, each for itself.
 
-    Args:
-        home: where the file is looked for, when somebody has a home.
-
     Raises:
-        UsageError: for half of it, an endpoint that is no URL, and a file that cannot be read.
+        UsageError: for half of it, an endpoint that is no URL, what can be no key, and a file that cannot be read.
     """
-    found = {name: environment.get(variable, "").strip() for name, variable in VARIABLES.items()}
-    if home is not None and not all(found.values()):
-        written = from_file(home / FILE)
-        found = {name: value or written.get(name, "") for name, value in found.items()}
+    path = home / FILE
+    said = all(environment.get(variable) for variable in VARIABLES.values())
+    written = {} if said else from_file(path)
+    found = {name: environment.get(variable) or written.get(name, "") for name, variable in VARIABLES.items()}
     if not any(found.values()):
         return None
     missing = [VARIABLES[name] for name, value in found.items() if not value]
     if missing:
-        hint = f"set it, or unset the others and take them out of ~/{FILE} to use the embedded lake"
+        hint = f"set it, or unset the others and take them out of {path} to use the embedded lake"
         raise UsageError(f"a lakeFS server is half configured: no {' and no '.join(missing)}", hint=hint)
+    places = {name: variable if environment.get(variable) else str(path) for name, variable in VARIABLES.items()}
+    for name in ("access_key_id", "secret_access_key"):
+        if not (found[name].isascii() and found[name].isprintable()):
+            fact = f"the {name.replace('_', ' ')} has characters that are in no key"
+            raise UsageError(fact, place=places[name], hint="copy it again")
     return Credentials(
-        endpoint=endpoint_from(found["endpoint"]),
+        endpoint=endpoint_from(found["endpoint"], places["endpoint"]),
         access_key_id=found["access_key_id"],
         secret_access_key=found["secret_access_key"],
     )
 
 
-def endpoint_from(text: str) -> str:
+def endpoint_from(text: str, place: str = ENDPOINT) -> str:
     """An endpoint's URL without what every endpoint ends in.
 
     Raises:
-        UsageError: when it is none.
+        UsageError: when it is none, without the password that may be in it.
     """
-    address = text if "://" in text else f"http://{text}"
     try:
-        url = urlsplit(address)
-        well = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # of a port or an IPv6 address
-        well = False
-    if not well or url.query or url.fragment or "@" in url.netloc or any(sign.isspace() for sign in address):
-        hint = "write https://HOST or http://HOST:PORT"
-        raise UsageError(f"{shown(text)} is not the URL of a server", place=ENDPOINT, hint=hint)
-    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix(API)}"
-
-
-def shown(text: str) -> str:
-    """A URL as it may be shown: without the user and the password that somebody may have written into it."""
-    scheme, mark, rest = text.rpartition("://")
-    return f'"{scheme}{mark}{rest.rpartition("@")[2]}"'
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        wrong = url.scheme not in ("http", "https") or not url.hostname or url.port == 0
+    except ValueError:
+        wrong = True
+    if wrong or " " in text or not text.isprintable() or any(mark in text for mark in "@?#"):
+        shown = text.rpartition("@")[2]
+        fact = f'"{shown}" is not the URL of a server' if shown == text else "there is a password in the URL"
+        raise UsageError(fact, place=place, hint="write https://HOST or http://HOST:PORT")
+    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix(API).rstrip('/')}"
 
 
 def from_file(path: Path) -> dict[str, str]:
-    """What a file of ``lakectl`` says; nothing when it is not there.
+    """What a file of ``lakectl`` says, as it is written; nothing when it is not there.
 
     Raises:
         UsageError: with the line that is wrong.
     """
     try:
-        if not path.is_file():
-            return {}
-    except PermissionError:  # somebody else's home: whether there is one cannot be known
-        return {}
-    import yaml
-
-    hint = "mend it, or set the LAKECTL_* variables"
-    try:
         text = path.read_text(encoding="utf-8")
-        content: Any = yaml.load(text, yaml.BaseLoader)  # noqa: S506  (it makes strings: a key may look like a number)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("cannot be read", place=str(path), hint=hint) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UsageError("is not YAML", place=place, hint=hint) from error
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(f"cannot be read: {why}", place=str(path), hint=MEND) from error
+    content = yaml_from(text, path)
     found: dict[str, str] = {}
     for name, (section, key) in KEYS.items():
-        value = at(at(content, section, path), key, path)
-        if value and not isinstance(value, str):
-            raise UsageError(f"{section}.{key} is not a text", place=str(path), hint=hint)
-        if value:
-            found[name] = value.strip()
+        part = content.get(section) if isinstance(content, dict) else None
+        value = part.get(key, "") if isinstance(part, dict) else ""
+        if not isinstance(value, str):
+            raise UsageError(f"{section}.{key} is not a text", place=str(path), hint=MEND)
+        if value not in ABSENT:
+            found[name] = value
     return found
 
 
-def at(content: Any, key: str, path: Path) -> Any:
-    """What a file has at a key, if it has it."""
-    if not content:
-        return None
-    if not isinstance(content, dict):
-        raise UsageError(f'has no place for "{key}"', place=str(path), hint="write it as `lakectl config` does")
-    return content.get(key)
+def yaml_from(text: str, path: Path) -> Any:
+    """YAML in which every value is the text that was written: a key may look like a number."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  (this loader makes texts, lists and dicts only)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError("is not YAML", place=place, hint=MEND) from error
+    except RecursionError as error:
+        raise UsageError("is nested too deeply", place=str(path), hint=MEND) from error
 
 
-def certificates(environment: Mapping[str, str], endpoint: str) -> str | None:
-    """The file of certificates to trust, where one is set; the system's own are used otherwise.
+def certificates(environment: Mapping[str, str], url: str) -> str | None:
+    """The file of certificates to trust at an address, where one is set; the system's own are used otherwise.
 
     Raises:
         UsageError: when it is not there and the server has a certificate.
@@ -136,7 +131,7 @@ def certificates(environment: Mapping[str, str], endpoint: str) -> str | None:
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         path = environment.get(name)
         if path:
-            if endpoint.startswith("https:") and not Path(path).is_file():
+            if url.startswith("https:") and not Path(path).is_file():
                 raise UsageError(f'no file "{path}"', place=name, hint="set it to a file of certificates, or unset it")
             return path
     return None

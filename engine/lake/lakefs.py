@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,30 +26,34 @@ import lakefs_client
 import orjson
 import urllib3
 
-from engine.errors import EngineError, Failed, LakeUnavailable
+from engine.errors import EngineError, LakeUnavailable, UsageError
 from engine.lake.credentials import API, Credentials, certificates, proxy_for
 from engine.lake.protocol import LakeDenied
 
 CONNECT, READ = 5.0, 120.0
 PATIENCE = 60.0  # seconds, for a server that says that it is busy
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-BREAKS = 3  # so often may a request break, and an answer in the middle
+RESETS = 3  # so often may a request break, or a body in the middle
 BUSY = frozenset({423, 429, 503})
-BROKEN = frozenset({502, 504})  # what stands before the lake did not get an answer: it may have done what it was asked
 LOCKED = ("currently locked", "branch is locked", "too many requests")
-DENIED = frozenset({401, 403})
+DENIED = {
+    401: "look at the LAKECTL_CREDENTIALS_* variables or ~/.lakectl.yaml",
+    403: "ask its operator for the permission, or use another key: LAKECTL_CREDENTIALS_* or ~/.lakectl.yaml",
+}
+NOWHERE = frozenset({404, 405})
 SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # to ask again does no harm
-MOST_CONNECTIONS = 16
+MOST_CONNECTIONS = 128  # each one more would be closed after use, with a warning on standard error
+NO_PART = re.compile(r"\.{0,2}|.*/.*", re.DOTALL)  # what would change which address it is a part of
 SHOWN = 300
 Read = TypeVar("Read")
 
 
-class Answered(Failed):
+class Answered(UsageError):
     """The server answered with a status that is an error."""
 
-    def __init__(self, status: int, message: str, place: str) -> None:
+    def __init__(self, status: int, message: str, *, place: str = "") -> None:
         self.status = status
-        super().__init__(message, place=place, hint="`engine doctor` looks at the server")
+        super().__init__(message, place=place)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +85,6 @@ class Server:
         self.credentials = credentials
         self.patience = patience
         self._base = credentials.endpoint + API
-        self._certificates = certificates(os.environ, credentials.endpoint)
         self._auth = self._configuration().get_basic_auth_token()
         self._pools: dict[str, Any] = {}
 
@@ -88,16 +93,16 @@ class Server:
             host=self._base,
             username=self.credentials.access_key_id,
             password=self.credentials.secret_access_key,
-            ssl_ca_cert=self._certificates,
         )
         found.connection_pool_maxsize = MOST_CONNECTIONS
         return found
 
     def _pool(self, url: str) -> Any:
         """The client's pool for a host. Storage that the server signs for may want another proxy than the server."""
-        host = host_of(url)
+        host = origin(url)
         if host not in self._pools:
             configuration = self._configuration()
+            configuration.ssl_ca_cert = certificates(os.environ, url)
             proxy = proxy_for(os.environ, url)
             if proxy:
                 configuration.proxy, user = proxy
@@ -134,17 +139,13 @@ class Server:
         return Document(self, found)
 
     def _whole(self, asked: Asked) -> tuple[urllib3.BaseHTTPResponse, bytes]:
-        """An answer and its body; what breaks off in the middle is asked for again, where it was only to read."""
-        breaks = 0
-        while True:
+        """An answer and all of its body; asked again where the body broke off and that does no harm."""
+        for _ in range(RESETS - 1 if asked.method == "GET" else 0):
             response = self.send(asked)
-            try:
-                return response, self._read(response, asked)
-            except LakeUnavailable:
-                breaks += 1
-                if asked.method != "GET" or breaks >= BREAKS:
-                    raise
-            time.sleep(jittered(FIRST_PAUSE * 2**breaks))
+            with suppress(LakeUnavailable):
+                return response, self._read(response)
+        response = self.send(asked)
+        return response, self._read(response)
 
     def strange(self) -> LakeUnavailable:
         """The error for an answer that no lake gives."""
@@ -167,16 +168,27 @@ class Server:
         asked = Asked(method="GET", url=self.url(*parts, query=query), headers={})
         return Body(self, asked, self.send(asked))
 
-    def stream_signed(self, url: str, size: int) -> Body:
-        """The ``size`` bytes behind an address that the server signed; no key is sent there."""
+    def stream_signed(self, url: str, size: int | None) -> Body:
+        """The bytes behind an address that the server signed, as many as it says; no key is sent there."""
         asked = Asked(method="GET", url=url, headers={}, signed=True)
         return Body(self, asked, self.send(asked), size)
 
     def url(self, *parts: str, query: Mapping[str, object] | None = None) -> str:
-        """The address of a path; what is empty or false is left out of the query."""
+        """The address of a path; what is empty or false is left out of the query.
+
+        Raises:
+            Answered: for a part that no server would know, as none could be asked for it.
+            UsageError: for what UTF-8 cannot hold.
+        """
         given = {key: "true" if value is True else value for key, value in (query or {}).items() if value}
-        path = "/".join(quote(part, safe="") for part in parts)
-        return f"{self._base}/{path}{'?' + urlencode(given) if given else ''}"
+        for part in parts:
+            if NO_PART.fullmatch(part):
+                raise Answered(404, f'there is no "{part}"', place=self.credentials.endpoint)
+        try:
+            path = "/".join(quote(part, safe="") for part in parts)
+            return f"{self._base}/{path}{'?' + urlencode(given) if given else ''}"
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{error.object!a} is not Unicode text", hint="write it in UTF-8") from error
 
     def send(self, asked: Asked) -> urllib3.BaseHTTPResponse:
         """Ask, and ask again while the server says that it is busy, or goes away where that does no harm.
@@ -186,28 +198,29 @@ class Server:
         """
         end = time.monotonic() + self.patience
         start = position_of(asked.body)
-        pause, breaks = FIRST_PAUSE, 0
+        pause, resets = FIRST_PAUSE, 0
         while True:
             wait = jittered(pause)
             try:
-                response = self._once(asked)
+                response = self._once(asked, asked.signed)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                breaks += 1
-                if breaks >= BREAKS or not may_repeat(asked, error) or not rewound(asked.body, start):
+                resets += 1
+                over = resets >= RESETS or time.monotonic() + wait > end
+                if over or not may_repeat(asked, error) or not rewound(asked.body, start):
                     raise self._gone(error, asked) from error
             else:
-                if response.status < 300 or (breaks and is_done(asked, response.status)):
+                if response.status < 300 or (resets and is_done(asked, response.status)):
                     return response
-                message = self._message(response)
+                message = self._message(response, asked.signed)
                 wait = max(wait, seconds(response.headers.get("Retry-After")))
-                later = is_busy(asked, response.status, message) and time.monotonic() + wait <= end
+                later = is_busy(response.status, message) and time.monotonic() + wait <= end
                 if not later or not rewound(asked.body, start):
                     raise self._refusal(response.status, message, asked)
             pause = min(2 * pause, LONGEST_PAUSE)
             time.sleep(wait)
 
-    def _once(self, asked: Asked) -> urllib3.BaseHTTPResponse:
-        headers = {**asked.headers} if asked.signed else {**asked.headers, "Authorization": self._auth}
+    def _once(self, asked: Asked, signed: bool) -> urllib3.BaseHTTPResponse:
+        headers = {**asked.headers} if signed else {**asked.headers, "Authorization": self._auth}
         found = self._pool(asked.url).request(
             asked.method,
             asked.url,
@@ -223,52 +236,45 @@ class Server:
 
     # -- answers that are errors ----------------------------------------------------------------------
 
-    def _read(self, response: urllib3.BaseHTTPResponse, asked: Asked | None = None) -> bytes:
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
         try:
             return response.read()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._gone(error, asked) from error
+            raise self._gone(error) from error
         finally:
             response.release_conn()
 
-    def _message(self, response: urllib3.BaseHTTPResponse) -> str:
+    def _message(self, response: urllib3.BaseHTTPResponse, signed: bool) -> str:
         data = self._read(response)
         try:
             found = orjson.loads(data)
         except orjson.JSONDecodeError:
-            return data.decode(errors="replace")[:SHOWN]
+            if response.status in NOWHERE and not signed:
+                raise self.strange() from None
+            kind = response.headers.get("Content-Type", "text/plain")
+            return data.decode(errors="replace")[:SHOWN].strip() if kind.startswith("text/plain") else ""
         return str(found.get("message", ""))[:SHOWN] if isinstance(found, dict) else ""
 
     def _refusal(self, status: int, message: str, asked: Asked) -> EngineError:
         place = self.credentials.endpoint
         if asked.signed:  # what storage says of a signed address may hold parts of the signature
-            hint = "try again, as the address may be too old; else look at the storage"
-            return LakeUnavailable(
-                f"the storage behind the lake answered {status}", place=host_of(asked.url), hint=hint
-            )
-        if status == 401:
-            hint = "look at the LAKECTL_CREDENTIALS_* variables or ~/.lakectl.yaml"
-            return LakeDenied(f"{message or 'not allowed'} ({status})", place=place, hint=hint)
-        if status == 403:
-            hint = (
-                "ask who runs the lake for the permission, or use another key: LAKECTL_CREDENTIALS_* or ~/.lakectl.yaml"
-            )
-            return LakeDenied(f"{message or 'not allowed'} ({status})", place=place, hint=hint)
+            fact = f"the lake's storage answered {status}"
+            return LakeUnavailable(fact, place=origin(asked.url), hint="try again; the lake gave this address")
+        if status in DENIED:
+            return LakeDenied(f"{message or 'not allowed'} ({status})", place=place, hint=DENIED[status])
         if status < 400 or status in BUSY or (status >= 500 and status not in (501, 507)):
             fact = f"the lake answered {status}: {message or 'nothing more'}"
-            return LakeUnavailable(fact, place=place, hint="try again; `engine doctor` looks; so does the server's log")
-        return Answered(status, message or f"the lake answered {status}", place)
+            return LakeUnavailable(fact, place=place, hint="try again; look at the server's log")
+        return Answered(status, message or f"the lake answered {status}", place=place)
 
-    def _gone(self, error: Exception, asked: Asked | None = None) -> Failed:
+    def _gone(self, error: Exception, asked: Asked | None = None) -> LakeUnavailable:
         words = "does not answer" if not isinstance(error, urllib3.exceptions.ProtocolError) else "broke off its answer"
+        if asked is not None and asked.signed:
+            hint = "the lake gave this address; ask its operator"
+            return LakeUnavailable(f"the lake's storage {words}: {reason(error)}", place=origin(asked.url), hint=hint)
+        hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
         if is_about_certificates(error):
             hint = "set SSL_CERT_FILE to the certificate of the authority that signed the server's"
-        elif asked is not None and asked.signed:
-            hint = "can it be reached from here? with `disable_pre_signed` the lake sends the bytes itself"
-        else:
-            hint = "is it running? `engine doctor` looks; unset LAKECTL_SERVER_ENDPOINT_URL to use the embedded lake"
-        if asked is not None and asked.signed:
-            return LakeUnavailable(f"the storage behind the lake {words}", place=host_of(asked.url), hint=hint)
         return LakeUnavailable(f"the lake {words}: {reason(error)}", place=self.credentials.endpoint, hint=hint)
 
 
@@ -304,7 +310,7 @@ class Body(io.RawIOBase):
         headers = response.headers
         length = headers.get("Content-Length", "")
         self.left = int(length) if length.isdecimal() else size
-        self.taken, self.breaks = 0, 0
+        self.taken, self.resets = 0, 0
         self.etag = headers.get("ETag", "")
         encoding = headers.get("Content-Encoding", "identity")
         if self.left is None and headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -343,16 +349,16 @@ class Body(io.RawIOBase):
 
     def _wrong(self, fact: str) -> LakeUnavailable:
         self.response.close()
-        place = host_of(self.asked.url) if self.asked.signed else self.server.credentials.endpoint
+        place = origin(self.asked.url) if self.asked.signed else self.server.credentials.endpoint
         return LakeUnavailable(f"the answer {fact}", place=place, hint="does something on the way change what comes?")
 
     def _go_on(self, error: Exception) -> None:
         """Ask for what is missing, or give up."""
         self.response.close()
-        self.breaks += 1
-        if self.left is None or self.breaks >= BREAKS or not self.etag.startswith('"'):
+        self.resets += 1
+        if self.left is None or self.resets >= RESETS or not self.etag.startswith('"'):
             raise self.server._gone(error, self.asked) from error
-        time.sleep(jittered(FIRST_PAUSE * 2**self.breaks))
+        time.sleep(jittered(FIRST_PAUSE * 2**self.resets))
         end = self.taken + self.left
         self.response = self.server.send(replace(self.asked, headers={"Range": f"bytes={self.taken}-{end - 1}"}))
         found = (self.response.status, self.response.headers.get("Content-Range"), self.response.headers.get("ETag"))
@@ -377,11 +383,9 @@ def may_repeat(asked: Asked, error: Exception) -> bool:
     return asked.repeatable and not isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError))
 
 
-def is_busy(asked: Asked, status: int, message: str) -> bool:
-    """Whether an answer says to come again later, and that nothing was done, or that to do it again does no harm."""
-    if status in BUSY or (status in BROKEN and asked.repeatable):
-        return True
-    return status == 500 and any(words in message.lower() for words in LOCKED)
+def is_busy(status: int, message: str) -> bool:
+    """Whether an answer says to come again later, and that nothing was done."""
+    return status in BUSY or (status == 500 and any(words in message.lower() for words in LOCKED))
 
 
 def is_done(asked: Asked, status: int) -> bool:
@@ -423,10 +427,10 @@ def seconds(text: str | None) -> float:
     return max(0.0, (then - datetime.now(UTC)).total_seconds())
 
 
-def host_of(url: str) -> str:
-    """The scheme, host and port of an address, without what may be secret in it."""
-    found = urlsplit(url)
-    return f"{found.scheme}://{found.netloc.rpartition('@')[2]}"
+def origin(url: str) -> str:
+    """The server that an address is on; what is behind it may be as good as a key."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def is_about_certificates(error: BaseException | None) -> bool:
@@ -441,5 +445,5 @@ def is_about_certificates(error: BaseException | None) -> bool:
 def reason(error: Exception) -> str:
     """What went wrong below, in few words and without objects' addresses."""
     inner = getattr(error, "reason", None) or error
-    text = str(inner).rpartition(">: ")[2] or type(inner).__name__
+    text = str(inner).rpartition(">: ")[2].partition("?")[0] or type(inner).__name__
     return text[:SHOWN]

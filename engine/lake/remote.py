@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
@@ -61,6 +61,7 @@ from engine.store.objects import ObjectStore
 from engine.store.sqlite import Connections
 
 PAGE = 1000
+NOTHING: Mapping[str, str] = {}
 LARGE = 8 << 20
 MOST_SIGNED = 5 << 30  # the largest object that S3 takes in one piece
 UPLOADS_AT_ONCE = 4
@@ -199,7 +200,7 @@ class RemoteLake:
         """An object's bytes as a stream; from where they lie, when the server gives an address for that."""
         if self._signs():
             found = self._stat(repository, ref, path, presign=True)
-            address, size = str(found["physical_address"]), self.server.understood(entry_from, found).size
+            address, size = str(found["physical_address"]), found.get("size_bytes")
             if address.startswith(("http://", "https://")):
                 return cast("BinaryIO", io.BufferedReader(self.server.stream_signed(address, size), 1 << 20))
         try:
@@ -217,11 +218,7 @@ class RemoteLake:
         return self.objects.map(digest)
 
     def fetch(self, repository: str, commit: str, entry: Entry) -> Entry:
-        """``entry`` with its digest. What was fetched before and is still here is not fetched again.
-
-        Raises:
-            LakeUnavailable: when another number of bytes came than the entry has.
-        """
+        """``entry`` with its digest. What was fetched before and is still here is not fetched again."""
         query = "select digest from fetched where repository = ? and commit_id = ? and path = ?"
         row = self._recall(query, repository, commit, entry.path) if is_fixed(commit) else None
         if row is not None and self.objects.has_bytes(row[0]):
@@ -229,9 +226,9 @@ class RemoteLake:
         with self.open(repository, commit, entry.path) as stream:
             digest, size = self.objects.keep(stream)
         if size != entry.size:
-            hint = "try again; `engine doctor` looks at the server"
             place = f"lakefs://{repository}/{commit}/{entry.path}"
-            raise LakeUnavailable(f"{size} bytes came of an object of {entry.size}", place=place, hint=hint)
+            fact = f"the lake gave {size} bytes of an object of {entry.size}"
+            raise LakeUnavailable(fact, place=place, hint="try again; look at the server's log")
         with self._memory.transaction(durable=False) as db:
             if is_fixed(commit):
                 fetched = (repository, commit, entry.path, digest, size)
@@ -265,6 +262,8 @@ class RemoteLake:
         """Stage an object, in blocks. A stream that cannot be sought in is sent once only."""
         require_path(path)
         require_text("object", [content_type, *(metadata or {}), *(metadata or {}).values()])
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise UsageError(f"{content_type!a} is not a content type", hint="write one as in text/csv")
         if not isinstance(data, Path):
             return self._upload(repository, branch, path, data, content_type, metadata or {})
         try:
@@ -439,7 +438,7 @@ class RemoteLake:
         self, repository: str, branch: str, path: str, data: BinaryIO, content_type: str, metadata: Mapping[str, str]
     ) -> Entry:
         stream = Hashed(data)
-        size = stream.length()
+        size = stream.size
         try:
             if size is not None and LARGE <= size <= MOST_SIGNED and self._signs():
                 found = self._upload_signed(repository, branch, path, stream, size, content_type, metadata)
@@ -472,7 +471,8 @@ class RemoteLake:
         if size is not None:
             headers["Content-Length"] = str(size)
         plain = all(
-            PLAIN_NAME.fullmatch(key) and value.isascii() and value.isprintable() for key, value in metadata.items()
+            PLAIN_NAME.fullmatch(key) and value.isascii() and value.isprintable() and value == value.strip()
+            for key, value in metadata.items()
         )
         if plain:
             headers.update({f"x-lakefs-meta-{key}": value for key, value in metadata.items()})
@@ -501,7 +501,7 @@ class RemoteLake:
         if not staging.get("presigned_url"):
             return self._upload_plain(repository, branch, path, stream, size, content_type, metadata)
         headers = {"Content-Length": str(size), "Content-Type": content_type or "application/octet-stream"}
-        if self._storage_config().get("blockstore_type") == "azure":
+        if (self._storage or {}).get("blockstore_type") == "azure":
             headers["x-ms-blob-type"] = "BlockBlob"
         url, data = str(staging["presigned_url"]), cast("IO[bytes]", stream)
         response = self.server.send(Asked(method="PUT", url=url, headers=headers, body=data, signed=True))
@@ -573,16 +573,19 @@ class RemoteLake:
             more = found["pagination"]["has_more"]
             return [read(item) for item in found["results"]], str(found["pagination"]["next_offset"]) if more else ""
 
-        after = str((query or {}).get("after", ""))
-        while True:
-            found = self.server.json("GET", *parts, query={**(query or {}), "after": after, "amount": PAGE})
-            items, following = self.server.understood(page, found)
-            yield from items
-            if not following:
-                return
-            if following == after:
-                raise self.server.strange()
-            after = following
+        def pages() -> Iterator[builtins.list[Item]]:
+            after = str((query or {}).get("after", ""))
+            while True:
+                found = self.server.json("GET", *parts, query={**(query or {}), "after": after, "amount": PAGE})
+                items, following = self.server.understood(page, found)
+                yield items
+                if not following:
+                    return
+                if following == after:
+                    raise self.server.strange()
+                after = following
+
+        return chain.from_iterable(pages())
 
     def _refs(self, repository: str, kind: str) -> dict[str, str]:
         """Names of branches or tags, sorted, and their commits."""
@@ -749,20 +752,16 @@ def is_fixed(ref: str) -> bool:
 
 
 class Hashed(io.RawIOBase):
-    """A stream that is hashed as it is read, from where it was when it came."""
+    """A stream that is hashed as it is read, from where it was when it came: as many bytes as were there then."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.hasher = hashlib.sha256()
         self.start = stream.tell() if stream.seekable() else 0
-
-    def length(self) -> int | None:
-        """How many bytes will come, if that can be known."""
-        if not self.stream.seekable():
-            return None
-        end = self.stream.seek(0, io.SEEK_END)
-        self.stream.seek(self.start)
-        return end - self.start
+        self.size = stream.seek(0, io.SEEK_END) - self.start if stream.seekable() else None
+        self.left = self.size
+        if self.size is not None:
+            stream.seek(self.start)
 
     def hexdigest(self) -> str:
         """The SHA-256 of what was read."""
@@ -783,12 +782,29 @@ class Hashed(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go back to the start, and hash anew."""
         if (offset, whence) == (self.start, io.SEEK_SET):
-            self.hasher = hashlib.sha256()
+            self.hasher, self.left = hashlib.sha256(), self.size
         return self.stream.seek(offset, whence)
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next bytes."""
-        data = self.stream.read(-1 if size is None else size)
+        """The next bytes.
+
+        Raises:
+            UsageError: when they cannot be read, or somebody took them away.
+        """
+        wanted = -1 if size is None else size
+        if self.left is not None:
+            wanted = self.left if wanted < 0 else min(wanted, self.left)
+        place = str(getattr(self.stream, "name", ""))
+        try:
+            data = self.stream.read(wanted)
+        except OSError as error:
+            hint = "name a file that you may read"
+            raise UsageError(f"cannot be read: {error.strerror}", place=place, hint=hint) from error
+        if self.left is not None:
+            self.left -= len(data)
+            if wanted and not data:
+                hint = "put it again when nothing writes to it"
+                raise UsageError("became shorter while it was sent", place=place, hint=hint)
         self.hasher.update(data)
         return data
 
@@ -803,9 +819,8 @@ def digest_of(file: File) -> str:
 
 
 def usage(error: Answered) -> EngineError:
-    """An answer that says that the request was wrong, or that the server does not do such things."""
-    kind = NotSupported if error.status == 501 else UsageError
-    return kind(error.fact, place=error.place if error.status == 501 else "")
+    """An answer that says that the request was wrong."""
+    return (NotSupported if error.status == 501 else UsageError)(error.fact)
 
 
 def overrides(signed: Signed) -> dict[str, Any]:
@@ -844,8 +859,8 @@ def entry_from(item: Mapping[str, Any]) -> Entry:
         size=item.get("size_bytes") or 0,
         time=item["mtime"],
         checksum=item["checksum"],
-        content_type=item.get("content_type") or "",
-        metadata=item.get("metadata") or {},
+        content_type=item.get("content_type", ""),
+        metadata=item.get("metadata") or NOTHING,
     )
 
 

@@ -30,6 +30,8 @@ def parse(text: str) -> LakeUri:
     Raises:
         UsageError: saying which part is wrong.
     """
+    if text.encode(errors="replace").decode() != text:
+        raise UsageError(f"{text!a} is not Unicode text", hint="write it in UTF-8")
     if not text.startswith(SCHEME):
         raise UsageError(f'"{text}" is not a lake URI', hint=HINT)
     repository, _, rest = text.removeprefix(SCHEME).partition("/")

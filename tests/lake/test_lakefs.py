@@ -20,14 +20,13 @@ from pathlib import Path
 import pytest
 
 from engine.digest import sha256
-from engine.errors import EngineError, LakeUnavailable, UsageError
+from engine.errors import LakeUnavailable, UsageError
 from engine.lake import lakefs
-from engine.lake.credentials import Credentials, credentials, proxy_for
+from engine.lake.credentials import Credentials, proxy_for
 from engine.lake.lakefs import Server, seconds
 from engine.lake.protocol import Entry, HookRefused, LakeDenied, ObjectNotFound, Signed
 from engine.lake.remote import LARGE, RemoteLake
 from engine.store.objects import ObjectStore
-from engine.wiring import open_home
 from lakes import served_address
 from odd import REPOSITORIES, STATS, Odd, Reply, hang_up, odd_server, reply
 
@@ -69,7 +68,7 @@ def test_a_body_that_does_not_say_where_it_ends_is_refused(odd: Odd, tmp_path: P
 def test_what_is_not_as_long_as_the_entry_gets_no_digest(odd: Odd, tmp_path: Path) -> None:
     odd.replies = [reply(200, b"half"), reply(200, b"complete")]
     lake = odd.lake(tmp_path)
-    with pytest.raises(LakeUnavailable, match="4 bytes came of an object of 8"):
+    with pytest.raises(LakeUnavailable, match="4 bytes of an object of 8"):
         lake.fetch("repo", COMMIT, Entry(path="a", size=8))
     assert lake.fetch("repo", COMMIT, Entry(path="a", size=8)).digest == sha256(b"complete")
 
@@ -123,7 +122,7 @@ def test_a_body_that_breaks_off_again_and_again_is_given_up(odd: Odd, tmp_path: 
     odd.replies = [breaking(DATA, 1000), *[again] * 9]
     with pytest.raises(LakeUnavailable), odd.lake(tmp_path).open("repo", "main", "a") as stream:
         stream.read()
-    assert len(odd.asked) == lakefs.BREAKS
+    assert len(odd.asked) == lakefs.RESETS
 
 
 def test_a_download_from_a_served_lake_survives_a_cut_connection(tmp_path: Path) -> None:
@@ -188,24 +187,6 @@ class cut_once:  # noqa: N801  (it reads as what it does)
 
 
 # -- asking again -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [502, 504])
-def test_a_broken_gateway_is_asked_again_for_what_only_reads(odd: Odd, tmp_path: Path, status: int) -> None:
-    odd.replies = [reply(status), reply(200, REPOSITORIES)]
-    assert odd.lake(tmp_path).repositories() == []
-
-
-def test_a_commit_that_a_broken_gateway_may_have_passed_on_is_not_sent_again(odd: Odd, tmp_path: Path) -> None:
-    odd.replies = [reply(502)]
-    with pytest.raises(LakeUnavailable):
-        odd.lake(tmp_path).commit("repo", "main", "m")
-    assert len(odd.asked) == 1
-
-
-def test_a_page_that_breaks_off_is_asked_for_again(odd: Odd, tmp_path: Path) -> None:
-    odd.replies = [raw(f"200 OK|Content-Length: {len(REPOSITORIES)}", REPOSITORIES[:9]), reply(200, REPOSITORIES)]
-    assert odd.lake(tmp_path).repositories() == []
 
 
 def test_an_upload_whose_answer_was_lost_is_sent_again(odd: Odd, tmp_path: Path) -> None:
@@ -295,14 +276,6 @@ def test_a_page_that_leads_to_itself_ends(odd: Odd, tmp_path: Path) -> None:
     assert len(odd.asked) == 2
 
 
-def test_an_address_where_no_lake_is_has_place_and_hint(odd: Odd, tmp_path: Path) -> None:
-    odd.replies = [reply(404, b"<html>")]
-    with pytest.raises(EngineError) as raised:
-        odd.lake(tmp_path).repositories()
-    assert (raised.value.place, raised.value.code) == (odd.address, "failed")
-    assert "engine doctor" in raised.value.hint
-
-
 # -- what is not allowed ------------------------------------------------------------------------------
 
 
@@ -331,7 +304,7 @@ def test_what_storage_says_of_a_signed_address_is_not_shown(odd: Odd, tmp_path: 
     lake = odd.lake(tmp_path)
     lake._presigns = True
     odd.replies = [stats(physical_address=f"{odd.address}/a?Signature=SIGN"), reply(status, b"<Key>SIGN</Key>")]
-    with pytest.raises(LakeUnavailable, match=f"storage behind the lake answered {status}") as raised:
+    with pytest.raises(LakeUnavailable, match=f"lake's storage answered {status}") as raised:
         lake.open("repo", "main", "a")
     assert "SIGN" not in str(raised.value) + repr(raised.value)
 
@@ -343,7 +316,6 @@ def test_storage_that_is_out_of_reach_is_named_without_the_signature(odd: Odd, t
     with pytest.raises(LakeUnavailable) as raised:
         lake.open("repo", "main", "a")
     assert raised.value.place == "http://127.0.0.1:9"
-    assert "disable_pre_signed" in raised.value.hint
     assert "SIGN" not in str(raised.value)
 
 
@@ -463,60 +435,3 @@ def test_certificates_that_are_not_there_are_named(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("SSL_CERT_FILE", "none.pem")
     with pytest.raises(UsageError, match=r"SSL_CERT_FILE: no file .none\.pem"):
         ask("https://localhost:9", tmp_path)
-
-
-# -- credentials --------------------------------------------------------------------------------------
-
-NAMED = {
-    "LAKECTL_SERVER_ENDPOINT_URL": "http://lake.invalid",
-    "LAKECTL_CREDENTIALS_ACCESS_KEY_ID": "id",
-    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY": "hidden\n",
-}
-
-
-@pytest.mark.parametrize("url", ["http://[::1", "http://host:port", "http://host:99999", "http://ho st"])
-def test_what_cannot_be_an_address_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(UsageError, match="is not the URL of a server"):
-        credentials({**NAMED, "LAKECTL_SERVER_ENDPOINT_URL": url}, tmp_path)
-
-
-def test_a_password_in_an_address_is_not_shown(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as raised:
-        credentials({**NAMED, "LAKECTL_SERVER_ENDPOINT_URL": "http://user:pass@host"}, tmp_path)
-    assert "pass" not in str(raised.value)
-
-
-def test_a_key_that_looks_like_a_number_stays_as_it_is_written(tmp_path: Path) -> None:
-    keys = "credentials:\n  access_key_id: 0012\n  secret_access_key: 1e5\n"
-    (tmp_path / ".lakectl.yaml").write_text(f"server:\n  endpoint_url: http://x\n{keys}")
-    found = credentials({}, tmp_path)
-    assert found is not None
-    assert (found.access_key_id, found.secret_access_key) == ("0012", "1e5")
-
-
-@pytest.mark.parametrize("text", ["- a", "words", "server: http://x", "server: {endpoint_url: [1]}"])
-def test_a_file_of_another_form_is_not_passed_over(tmp_path: Path, text: str) -> None:
-    (tmp_path / ".lakectl.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"\.lakectl\.yaml"):
-        credentials({}, tmp_path)
-
-
-def test_an_empty_file_names_no_server(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text("# nothing yet\n")
-    assert credentials({}, tmp_path) is None
-
-
-def test_variables_that_say_it_all_need_no_file_and_no_home(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text("[")
-    assert credentials(NAMED, tmp_path) == credentials(NAMED, None)
-    found = credentials(NAMED, None)
-    assert found is not None
-    assert found.secret_access_key == "hidden"
-
-
-def test_a_user_without_a_home_has_the_embedded_lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    assert open_home(tmp_path).server is None

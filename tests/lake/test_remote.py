@@ -5,82 +5,97 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from engine.digest import sha256
-from engine.errors import EngineError, LakeUnavailable, UsageError
-from engine.lake.credentials import Credentials, credentials
+from engine.errors import EngineError, LakeUnavailable
+from engine.lake.credentials import Credentials
 from engine.lake.lakefs import Server
 from engine.lake.protocol import HookRefused, LakeDenied, Signed
 from engine.lake.remote import RemoteLake
 from engine.store.objects import ObjectStore
 from lakes import served_address
-from odd import REPOSITORIES, STATS, Odd, hang_up, odd_server, reply
-
-# -- credentials --------------------------------------------------------------------------------------
-
-SET = {
-    "LAKECTL_SERVER_ENDPOINT_URL": "https://lake.invalid/api/v1/",
-    "LAKECTL_CREDENTIALS_ACCESS_KEY_ID": "id",
-    "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY": "hidden",
-}
-FILE = "server:\n  endpoint_url: http://file.invalid:8000\ncredentials:\n  access_key_id: f\n  secret_access_key: g\n"
-
-
-def test_nothing_names_no_server(tmp_path: Path) -> None:
-    assert credentials({}, tmp_path) is None
-
-
-def test_the_variables_win_over_the_file_each_for_itself(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text(FILE)
-    assert credentials({}, tmp_path) == Credentials(
-        endpoint="http://file.invalid:8000", access_key_id="f", secret_access_key="g"
-    )
-    found = credentials({"LAKECTL_SERVER_ENDPOINT_URL": SET["LAKECTL_SERVER_ENDPOINT_URL"]}, tmp_path)
-    assert found is not None
-    assert (found.endpoint, found.access_key_id) == ("https://lake.invalid", "f")
-
-
-@pytest.mark.parametrize("missing", sorted(SET))
-def test_half_a_configuration_names_what_is_missing(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(UsageError, match=missing):
-        credentials({name: value for name, value in SET.items() if name != missing}, tmp_path)
-
-
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://user:pw@host", "http://host?x=1", "://"])
-def test_what_is_no_endpoint_is_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(UsageError, match="is not the URL of a server"):
-        credentials({**SET, "LAKECTL_SERVER_ENDPOINT_URL": url}, tmp_path)
-
-
-def test_a_file_that_is_not_yaml_is_named_with_the_line(tmp_path: Path) -> None:
-    (tmp_path / ".lakectl.yaml").write_text("server:\n  endpoint_url: [")
-    with pytest.raises(UsageError) as raised:
-        credentials({}, tmp_path)
-    assert re.search(r"\.lakectl\.yaml:[23]:\d+: is not YAML", str(raised.value))
-
-
-def test_the_secret_is_in_no_repr() -> None:
-    assert "hidden" not in repr(Credentials(endpoint="http://x", access_key_id="i", secret_access_key="hidden"))
-
 
 # -- a server that misbehaves -------------------------------------------------------------------------
+
+Reply = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
+    def send(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return send
+
+
+def hang_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    handler.connection.shutdown(2)
+
+
+@dataclass
+class Odd:
+    """A real server that answers each request with the next of its replies, and notes what it was asked."""
+
+    replies: list[Reply] = field(default_factory=list)
+    asked: list[tuple[str, str, bytes, dict[str, str]]] = field(default_factory=list)
+    address: str = ""
+
+    def lake(self, folder: Path, patience: float = 20.0) -> RemoteLake:
+        found = Credentials(endpoint=self.address, access_key_id="id", secret_access_key="hidden")
+        lake = RemoteLake(Server(found, patience), ObjectStore(folder / "objects"), folder / "cache")
+        lake._presigns = False
+        return lake
 
 
 @pytest.fixture
 def odd() -> Iterator[Odd]:
-    with odd_server() as found:
-        yield found
+    seen = Odd()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            if self.headers.get("Transfer-Encoding") == "chunked":
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            else:
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            seen.asked.append((self.command, self.path, body, {k.lower(): v for k, v in self.headers.items()}))
+            seen.replies.pop(0)(self, body)
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    seen.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield seen
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
+REPOSITORIES = json.dumps({"pagination": {"has_more": False}, "results": []}).encode()
+STATS = {"path": "a", "path_type": "object", "physical_address": "x", "checksum": "c", "mtime": 1}
 BUSY = {
     "too many": reply(429, Retry_After="0"),
     "unavailable": reply(503),

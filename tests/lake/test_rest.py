@@ -40,7 +40,7 @@ keys = Keys(home / "lake" / "keys.json")
 key = keys.first()
 listening = listen("127.0.0.1", 0)
 port = listening.getsockname()[1]
-state = State(keys=keys, largest=300_000, patience=1.0, address=f"http://127.0.0.1:{port}")
+state = State(keys=keys, largest=300_000, patience=1.0)
 print(port, key.id, key.secret, flush=True)
 run(application(embedded_lake(home), state), listening)
 """
@@ -229,7 +229,7 @@ BAD: list[tuple[str, str, object, int]] = [
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m"}, 400),
     ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "metadata": {"a": 1}}, 400),
     ("PUT", "/repositories/REPO/branches/main", {"type": "everything"}, 400),
-    ("DELETE", "/repositories/REPO/branches/main", None, 400),
+    ("DELETE", "/repositories/REPO/branches/main", None, 403),
     ("POST", "/repositories/REPO/branches/main/objects/delete", {"paths": "a"}, 400),
     ("PUT", "/repositories/REPO/branches/main/staging/backing?path=a", {"staging": {"physical_address": "x"}}, 400),
     ("POST", "/repositories/REPO/branches/main/import", {"paths": []}, 400),
@@ -447,3 +447,12 @@ def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo:
     lake = EmbeddedLake(home / "lake", ObjectStore(home / "objects"))
     assert lake.resolve(repo, "main") == id
     assert lake.open(repo, "main", "a").read() == b"1"
+
+
+def test_a_link_in_an_imported_folder_leads_nowhere_outside(face: Face, repo: str) -> None:
+    id = import_from(face, repo, f"file://{face.folder}/inside/", "common_prefix").json["id"]
+    place = f"{API}/repositories/{repo}/branches/main/import"
+    while not (status := face.ask("GET", place, id=id).json)["completed"]:
+        time.sleep(0.02)
+    assert "outside" in json.dumps(status["error"]) or "--import-root" in json.dumps(status["error"])
+    assert face.ask("GET", f"{API}/repositories/{repo}/refs/main/objects/ls").json["results"] == []

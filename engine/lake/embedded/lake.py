@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import NotFound, UsageError
+from engine.errors import AlreadyExists, NotFound, UsageError
 from engine.lake.embedded import tree, upkeep
 from engine.lake.embedded.book import END, SCHEMA, Book, Kind, Stored, read_node, require_version
 from engine.lake.embedded.folder import put_folder
@@ -241,8 +241,12 @@ class EmbeddedLake:
         with self.objects.writer() as writer:
             yield writer
 
-    def stage(self, repository: str, branch: str, *entries: Entry) -> Entry:
-        """Stage objects whose bytes are here; the last of them."""
+    def stage(self, repository: str, branch: str, *entries: Entry, only_new: bool = False) -> Entry:
+        """Stage objects whose bytes are here; the last of them.
+
+        Raises:
+            AlreadyExists: with ``only_new``, when an object is at one of the paths.
+        """
         for entry in entries:
             require_path(entry.path)
             require_text("object", [entry.content_type, *entry.metadata, *entry.metadata.values()])
@@ -251,6 +255,9 @@ class EmbeddedLake:
             raise NotFound("object", min(missing), place=str(self.objects.root))
         with self._write() as book:
             book.require_head(repository, branch)
+            for entry in entries:
+                if only_new and self._row(book, repository, branch, entry.path) is not None:
+                    raise AlreadyExists(f"an object is at {entry.path!r} already", hint="choose another path")
             book.stage(repository, branch, {entry.path: row_from(entry) for entry in entries})
         return replace(entries[-1], checksum=entries[-1].digest)
 

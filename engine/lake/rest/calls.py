@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +12,7 @@ import orjson
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 
-from engine.errors import DigestMismatch, EngineError, NotFound, StorageFull, UsageError
+from engine.errors import AlreadyExists, DigestMismatch, EngineError, Failed, NotFound, StorageFull, UsageError
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.protocol import BranchMoved, HookRefused, MergeConflict, RefTaken
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST, USUAL = 1000, 100
+AMOUNT = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+LATEST = 253402300799  # the last second of the year 9999: what headers can say, too
 STATUS: tuple[tuple[type[EngineError], int], ...] = (
     (NotFound, 404),
     (RefTaken, 409),
+    (AlreadyExists, 412),
     (MergeConflict, 409),
     (BranchMoved, 409),
     (HookRefused, 412),
@@ -32,10 +36,11 @@ STATUS: tuple[tuple[type[EngineError], int], ...] = (
 
 
 class Rejected(EngineError):
-    """A request that is refused for what it is, with the status that says so."""
+    """A request that is refused for what it is, with the status (and the headers) that say so."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         self.status = status
+        self.headers = headers or {}
         super().__init__(message)
 
 
@@ -66,6 +71,11 @@ class Call:
         """The ref in the path."""
         return self.path["ref"]
 
+    @property
+    def address(self) -> str:
+        """This server as the client calls it; the guard knows the name."""
+        return f"http://{self.headers['host']}"
+
     def wanted(self, name: str) -> str:
         """A query parameter that must be there.
 
@@ -88,9 +98,21 @@ class Call:
             Rejected: when that is no number.
         """
         text = self.query.get("amount", str(USUAL))
-        if not text.removeprefix("-").isdecimal():
+        if not AMOUNT.fullmatch(text):
             raise Rejected(400, "the query parameter amount is not a number")
         return min(int(text), MOST) if int(text) > 0 else USUAL
+
+    @property
+    def only_new(self) -> bool:
+        """Whether an object may come only where none is: ``If-None-Match: *``.
+
+        Raises:
+            Rejected: for other conditions, which lakeFS does not know either.
+        """
+        wanted = self.headers.get("if-none-match")
+        if "if-match" in self.headers or wanted not in (None, "*"):
+            raise Rejected(501, "the only condition of an upload that is supported is If-None-Match: *")
+        return wanted is not None
 
     def text(self, name: str, default: str | None = None) -> str:
         """A text in the body.
@@ -113,6 +135,17 @@ class Call:
         found = self.body.get(name)
         if found is not None and (not isinstance(found, int) or isinstance(found, bool)):
             raise Rejected(400, f"{name} in the body is not an integer")
+        return found
+
+    def time(self, name: str) -> int | None:
+        """A time in the body in Unix seconds, if it is there.
+
+        Raises:
+            Rejected: when it is none, or in no year that can be written with four digits.
+        """
+        found = self.number(name)
+        if found is not None and not 0 <= found <= LATEST:
+            raise Rejected(400, f"{name} in the body is not a time in Unix seconds")
         return found
 
     def texts(self, name: str) -> dict[str, str]:
@@ -140,11 +173,18 @@ def nothing(_: object = None) -> Response:
     return Response(status_code=204)
 
 
-def page(call: Call, items: Iterable[T], shown: Callable[[T], dict[str, Any]], offset: Callable[[T], str]) -> Response:
-    """Some of ``items``, as many as were asked for, and where to go on."""
+def page(
+    call: Call,
+    items: Iterable[T],
+    shown: Callable[[T], dict[str, Any]],
+    offset: Callable[[T], str],
+    *,
+    end: bool = False,
+) -> Response:
+    """Some of ``items``, as many as were asked for, and where to go on, unless that is to be the ``end``."""
     iterator: Iterator[T] = iter(items)
     taken = list(islice(iterator, call.amount))
-    more = next(iterator, None) is not None
+    more = not end and next(iterator, None) is not None
     pagination = {
         "has_more": more,
         "max_per_page": MOST,
@@ -161,6 +201,11 @@ def refusal(error: EngineError) -> Response:
         if isinstance(error, kind):
             status = code
             break
+    if isinstance(error, Failed) and "is locked" in error.fact:
+        error = Rejected(503, "the lake is busy; try again", {"Retry-After": "1"})
+        status = error.status
     message = "the object's bytes are not what was stored" if isinstance(error, DigestMismatch) else error.fact
     hint = f"; {error.hint}" if error.hint and isinstance(error, (UsageError, MergeConflict, HookRefused)) else ""
-    return document({"message": message + hint}, status)
+    answer = document({"message": message + hint}, status)
+    answer.headers.update(error.headers if isinstance(error, Rejected) else {})
+    return answer

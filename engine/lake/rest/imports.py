@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from datetime import UTC, datetime
@@ -12,12 +13,14 @@ from urllib.parse import unquote, urlsplit
 from starlette.responses import Response
 
 from engine.errors import EngineError
+from engine.lake.embedded.folder import reading_file
 from engine.lake.protocol import Commit
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import Call, Rejected, document, nothing
 from engine.lake.rest.refs import overrides_of
 
 MOST_REMEMBERED = 1000
+OUTSIDE = "only what lies below a folder of --import-root can be imported"
 
 
 def start_import(call: Call) -> Response:
@@ -45,22 +48,73 @@ def source_of(call: Call, item: Any) -> tuple[Path, str, bool]:
     """
     if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in ("path", "type", "destination")):
         raise Rejected(400, "an item of paths needs the texts path, type and destination")
-    address = urlsplit(item["path"])
-    if address.scheme not in ("file", "local") or address.netloc not in ("", "localhost"):
-        raise Rejected(400, "only file:///... can be imported")
-    path = Path(unquote(address.path)).resolve()
-    if not any(path.is_relative_to(root.resolve()) for root in call.state.roots):
-        raise Rejected(403, "only what lies below a folder of --import-root can be imported")
+    path = path_of(item["path"])
+    if not is_below(path, call.state.roots):
+        raise Rejected(403, OUTSIDE)
     if item["type"] not in ("object", "common_prefix"):
         raise Rejected(400, "type of an item is object or common_prefix")
     return path, item["destination"], item["type"] == "common_prefix"
+
+
+def require_kind(path: Path, *, is_folder: bool) -> None:
+    """Refuse what is not there or is something else; where it would be is not said.
+
+    Raises:
+        Rejected: when it is.
+    """
+    with reading_file(str(path)):
+        found = path.is_dir() if is_folder else path.is_file()
+    if not found:
+        raise Rejected(404, f"what is to be imported is no {'folder' if is_folder else 'file'}, or not there")
+
+
+def path_of(url: str) -> Path:
+    """Where a URL leads on this machine, links followed.
+
+    Raises:
+        Rejected: when it is none that names a file or folder.
+    """
+    try:
+        address = urlsplit(url)
+        path = Path(unquote(address.path)).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # no URL; no path, such as one with NUL; links in a circle
+        raise Rejected(400, "path of an item is no address of a file or folder") from error
+    if address.scheme not in ("file", "local") or address.netloc not in ("", "localhost"):
+        raise Rejected(400, "only file:///... can be imported")
+    return path
+
+
+def is_below(path: Path, roots: tuple[Path, ...]) -> bool:
+    """Whether a path, links followed, lies in one of some folders."""
+    try:
+        return any(path.resolve().is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError):
+        return False
+
+
+def require_within(folder: Path, roots: tuple[Path, ...]) -> None:
+    """Refuse a folder with a link in it that leads out of the folders that may be imported from.
+
+    Raises:
+        Rejected: when there is one.
+    """
+    folders = [str(folder)]
+    while folders:
+        with reading_file(folders[-1]), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink() and not is_below(Path(entry.path), roots):
+                    raise Rejected(403, OUTSIDE)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 def carry_out(call: Call, sources: list[tuple[Path, str, bool]], status: dict[str, Any]) -> None:
     """Put all sources and commit them."""
     try:
         for path, destination, is_folder in sources:
+            require_kind(path, is_folder=is_folder)
             if is_folder:
+                require_within(path, call.state.roots)
                 status["ingested_objects"] += call.lake.put_folder(
                     call.repository, call.branch, destination, path
                 ).files

@@ -12,15 +12,14 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
-from engine.errors import EngineError
 from engine.lake.embedded import tree
-from engine.lake.protocol import Entry, ObjectNotFound
+from engine.lake.protocol import Entry
 from engine.lake.rest import shapes
-from engine.lake.rest.calls import MOST, Call, Rejected, document, nothing, page
+from engine.lake.rest.calls import LATEST, MOST, Call, Rejected, document, nothing, page
 from engine.lake.rest.state import SIGNED_FOR, Waiting
 
 BLOCK = 1 << 20
-RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def list_objects(call: Call) -> Response:
@@ -28,7 +27,8 @@ def list_objects(call: Call) -> Response:
     if not call.query.get("delimiter") and not call.flag("presign"):
         prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
         rows = call.lake.rows_below(call.repository, call.ref, prefix, after)
-        return page(call, rows, shapes.row_stats, tree.last_of)
+        shown = shapes.row_stats if call.flag("user_metadata", default=True) else shapes.row_stats_alone
+        return page(call, rows, shown, tree.last_of)
     found = call.lake.list(
         call.repository,
         call.ref,
@@ -106,7 +106,7 @@ def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
     first = int(found[1]) if found[1] else max(0, item.size - int(found[2]))
     last = min(int(found[2]), item.size - 1) if found[1] and found[2] else item.size - 1
     if first > last or first >= item.size:
-        raise Rejected(416, f"the object has {item.size} bytes")
+        raise Rejected(416, f"the object has {item.size} bytes", {"Content-Range": f"bytes */{item.size}"})
     return 206, first, last + 1
 
 
@@ -116,7 +116,7 @@ def headers_of(item: Entry, status: int, start: int, end: int) -> dict[str, str]
         "Content-Length": str(end - start),
         "Content-Type": one_line(item.content_type) or "application/octet-stream",
         "ETag": f'"{item.digest}"',
-        "Last-Modified": formatdate(item.time, usegmt=True),
+        "Last-Modified": formatdate(min(max(item.time, 0), LATEST), usegmt=True),
         "Accept-Ranges": "bytes",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
@@ -143,8 +143,10 @@ def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 def delete_object(call: Call) -> Response:
-    """``DELETE .../branches/B/objects``."""
-    call.lake.delete(call.repository, call.branch, call.wanted("path"))
+    """``DELETE .../branches/B/objects``. Whether it was there makes no difference, as with lakeFS."""
+    path = call.wanted("path")
+    call.lake.require_place(call.repository, call.branch, path)
+    call.lake.stage_removals(call.repository, call.branch, [path])
     return nothing()
 
 
@@ -185,7 +187,7 @@ def get_physical_address(call: Call) -> Response:
     found: dict[str, object] = {"physical_address": f"{shapes.SCHEME}uploads/{token}"}
     if call.flag("presign"):
         query, ends = call.state.sign(f"write {token}")
-        address = f"{call.state.address}/presigned/uploads/{token}?{query}"
+        address = f"{call.address}/presigned/uploads/{token}?{query}"
         found.update(presigned_url=address, presigned_url_expiry=ends)
     return document(found)
 
@@ -194,7 +196,9 @@ def link_physical_address(call: Call) -> Response:
     """``PUT .../branches/B/staging/backing``: stage what was uploaded to an address that this server gave."""
     staging = call.body.get("staging")
     address = staging.get("physical_address") if isinstance(staging, dict) else None
-    return document(shapes.stats(linked(call, str(address or ""))))
+    if not isinstance(address, str):
+        raise Rejected(400, "staging in the body has no physical_address")
+    return document(shapes.stats(linked(call, address)))
 
 
 def stage_object(call: Call) -> Response:
@@ -208,35 +212,19 @@ def linked(call: Call, address: str) -> Entry:
     Raises:
         Rejected: when this server did not give it for this place, or nothing was uploaded there.
     """
-    token = address.removeprefix(f"{shapes.SCHEME}uploads/")
+    wanted = Entry(
+        path=call.wanted("path"),
+        time=call.time("mtime") or int(time.time()),
+        content_type=call.text("content_type", ""),
+        metadata=call.texts("user_metadata") or call.texts("metadata"),
+    )
+    size, only_new = call.number("size_bytes"), call.only_new
     with call.state.lock:
-        waiting = call.state.waiting.pop(token, None)
-    place = (call.repository, call.branch, call.wanted("path"))
+        waiting = call.state.waiting.pop(address.removeprefix(f"{shapes.SCHEME}uploads/"), None)
+    place = (call.repository, call.branch, wanted.path)
     if waiting is None or (waiting.repository, waiting.branch, waiting.path) != place or not waiting.digest:
         raise Rejected(400, "the address was not given by this server for this path, was used, or got no bytes")
-    if call.number("size_bytes") not in (None, waiting.size):
+    if size not in (None, waiting.size):
         raise Rejected(400, f"size_bytes in the body is not {waiting.size}, the size of what was uploaded")
-    metadata = call.texts("user_metadata") or call.texts("metadata")
-    return call.lake.stage(
-        call.repository,
-        call.branch,
-        Entry(
-            path=waiting.path,
-            digest=waiting.digest,
-            size=waiting.size,
-            time=call.number("mtime") or int(time.time()),
-            content_type=call.text("content_type", ""),
-            metadata=metadata,
-        ),
-    )
-
-
-def is_there(call: Call) -> bool:
-    """Whether an object is at the path of a call."""
-    try:
-        call.lake.stat(call.repository, call.branch, call.wanted("path"))
-    except ObjectNotFound:
-        return False
-    except EngineError:
-        raise
-    return True
+    wanted = replace(wanted, digest=waiting.digest, size=waiting.size)
+    return call.lake.stage(call.repository, call.branch, wanted, only_new=only_new)

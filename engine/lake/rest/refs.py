@@ -9,8 +9,7 @@ from typing import Any, cast
 from starlette.responses import Response
 
 from engine.errors import UsageError
-from engine.lake.embedded.book import Stored
-from engine.lake.embedded.history import ancestors, first_parents
+from engine.lake.embedded.book import END
 from engine.lake.protocol import DEFAULT_BRANCH, Difference, RefNotFound, Signed, Strategy
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import Call, Rejected, document, nothing, page
@@ -26,6 +25,8 @@ def list_repositories(call: Call) -> Response:
 
 def create_repository(call: Call) -> Response:
     """``POST /repositories``. What it says of storage is not needed here."""
+    if call.body.get("read_only") is True or call.flag("bare"):
+        raise Rejected(501, "repositories that are read-only or bare are not supported by this server")
     made = call.lake.create_repository(call.text("name"), call.text("default_branch", DEFAULT_BRANCH))
     return document(shapes.repository(made), 201)
 
@@ -75,6 +76,8 @@ def get_branch(call: Call) -> Response:
 
 def delete_branch(call: Call) -> Response:
     """``DELETE /repositories/R/branches/B``."""
+    if call.lake.get_repository(call.repository).default_branch == call.branch:
+        raise Rejected(403, f"{call.branch} is the default branch of {call.repository}")
     call.lake.delete_branch(call.repository, call.branch)
     return nothing()
 
@@ -136,7 +139,7 @@ def hard_reset(call: Call) -> Response:
 def signed(call: Call) -> Signed:
     """Who commits, which is whose key signed the request, and what they say."""
     message, metadata = call.text("message", ""), call.texts("metadata")
-    return Signed(message=message, author=call.user, metadata=metadata, time=call.number("date"))
+    return Signed(message=message, author=call.user, metadata=metadata, time=call.time("date"))
 
 
 def commit(call: Call) -> Response:
@@ -154,39 +157,27 @@ def get_commit(call: Call) -> Response:
     return document(shapes.commit(call.lake.stored(call.repository, id)))
 
 
-def log_commits(call: Call) -> Response:
-    """``GET /repositories/R/refs/REF/commits``."""
-    start = call.lake.resolve(call.repository, call.ref)
-
-    def load(id: str) -> Stored:
-        return call.lake.stored(call.repository, id)
-
-    found = (first_parents if call.flag("first_parent") else ancestors)(start, load)
-    return page(call, since(found, call.query.get("after", "")), shapes.commit, lambda item: item.commit.id)
-
-
-def since(found: Iterator[Stored], after: str) -> Iterator[Stored]:
-    """What comes behind the commit ``after``."""
-    if after:
-        for item in found:
-            if item.commit.id == after:
-                break
-    return found
-
-
 def diff_branch(call: Call) -> Response:
     """``GET /repositories/R/branches/B/diff``: what is staged."""
-    prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
-    found = call.lake.changes(call.repository, call.branch, prefix, after=after)
+    prefix = call.query.get("prefix", "")
+    found = call.lake.changes(call.repository, call.branch, prefix, after=behind(call))
     return differences(call, found, prefix)
 
 
 def diff_refs(call: Call) -> Response:
     """``GET /repositories/R/refs/LEFT/diff/RIGHT``."""
-    prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
-    two_dot = call.query.get("type", "three_dot") == "two_dot"
+    prefix, kind = call.query.get("prefix", ""), call.query.get("type", "three_dot")
+    if kind not in ("two_dot", "three_dot"):
+        raise Rejected(400, "the query parameter type is neither two_dot nor three_dot")
     sides = call.path["left"], call.path["right"]
-    return differences(call, call.lake.diff(call.repository, *sides, prefix, after=after, two_dot=two_dot), prefix)
+    found = call.lake.diff(call.repository, *sides, prefix, after=behind(call), two_dot=kind == "two_dot")
+    return differences(call, found, prefix)
+
+
+def behind(call: Call) -> str:
+    """The path behind which a page of differences begins; behind a folder, that is behind all that is in it."""
+    after, delimiter = call.query.get("after", ""), call.query.get("delimiter", "")
+    return after + END if delimiter and after.endswith(delimiter) else after
 
 
 def differences(call: Call, found: Iterator[Difference], prefix: str) -> Response:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
 import orjson
@@ -18,13 +21,16 @@ from starlette.routing import Route
 from engine.errors import EngineError
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.lake.hooks import VALIDATE
-from engine.lake.rest import imports, objects, refs, uploads
+from engine.lake.rest import imports, log, objects, refs, uploads
 from engine.lake.rest.calls import Call, Handler, Rejected, document, nothing, page, refusal
+from engine.lake.rest.connection import Connection
 from engine.lake.rest.state import State, basic
 
 API = "/api/v1"
 LARGEST_JSON = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+ANY = frozenset({"0.0.0.0", "[::]"})  # noqa: S104  (names of hosts in headers)
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?", re.ASCII)
 OPEN = (f"{API}/healthcheck", f"{API}/setup_lakefs", f"{API}/auth/login", "/_health")
 REPOSITORY = "/repositories/{repository}"
 BRANCH = REPOSITORY + "/branches/{branch}"
@@ -166,7 +172,7 @@ HANDLERS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", API + REPOSITORY + "/tags/{tag}", refs.get_tag),
     ("DELETE", API + REPOSITORY + "/tags/{tag}", refs.delete_tag),
     ("GET", API + REPOSITORY + "/commits/{commit}", refs.get_commit),
-    ("GET", API + REF + "/commits", refs.log_commits),
+    ("GET", API + REF + "/commits", log.log_commits),
     ("HEAD", API + REF + "/objects", objects.head_object),
     ("GET", API + REF + "/objects", objects.get_object),
     ("GET", API + REF + "/objects/ls", objects.list_objects),
@@ -192,45 +198,72 @@ UPLOADS: tuple[tuple[str, str, Take], ...] = (
 
 
 class Guard:
-    """Lets in only requests that name this server as their host, and, but for a few, are signed with a key."""
+    """Lets in only requests that name this server as their host, and, but for a few, are signed with a key.
+
+    Pages from elsewhere that a browser was talked into sending here bear another host's name. A number is nobody's
+    name, so a server that listens on all addresses takes any.
+    """
 
     def __init__(self, app: Callable[..., Awaitable[None]], state: State, hosts: tuple[str, ...]) -> None:
         self.app = app
         self.state = state
-        self.hosts = hosts
+        self.hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        refused = self.refused(request)
-        if refused is not None:
-            await refused(scope, receive, send)
+        try:
+            self.let_in(Request(scope))
+        except EngineError as error:
+            await refusal(error)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def refused(self, request: Request) -> Response | None:
-        """Why a request may not come in, if it may not; else who sent it is noted."""
-        host = request.headers.get("host", "")
-        if host.rpartition(":")[0] not in self.hosts and host not in self.hosts:
-            return document({"message": "this server does not go by that name"}, 421)
-        path = request.url.path
+    def let_in(self, request: Request) -> None:
+        """Note who sent a request.
+
+        Raises:
+            Rejected: when it may not come in.
+        """
+        if not self.is_ours(request.headers.get("host", "")):
+            raise Rejected(421, "this server does not go by that name")
         request.scope["user"] = ""
-        if not path.startswith(API) or path in OPEN:
-            return None
-        header = request.headers.get("authorization", "")
+        path = request.url.path
+        if path.startswith(API) and path not in OPEN:
+            request.scope["user"] = self.sender(request.headers.get("authorization", ""))
+
+    def is_ours(self, header: str) -> bool:
+        """Whether a ``Host`` header names this server."""
+        found = HOST.fullmatch(header.lower())
+        if found is None:
+            return False
+        return found[1] in self.hosts or (not ANY.isdisjoint(self.hosts) and is_number(found[1]))
+
+    def sender(self, header: str) -> str:
+        """The id of the key that an ``Authorization`` header shows.
+
+        Raises:
+            Rejected: when it shows none of ours.
+        """
         key = basic(header)
         if key is not None and self.state.keys.accepts(*key):
-            request.scope["user"] = key[0]
-        elif header.lower().startswith("bearer "):
-            request.scope["user"] = self.state.session(header[len("bearer ") :])
-        if request.scope["user"]:
-            return None
-        refusal = document({"message": "error authenticating request"}, 401)
-        refusal.headers["WWW-Authenticate"] = 'Basic realm="lakefs"'
-        return refusal
+            return key[0]
+        kind, _, token = header.partition(" ")
+        id = self.state.session(token) if kind.lower() == "bearer" else ""
+        if not id:
+            raise Rejected(401, "error authenticating request", {"WWW-Authenticate": 'Basic realm="lakefs"'})
+        return id
+
+
+def is_number(host: str) -> bool:
+    """Whether a host is an address and not a name."""
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 # -- from a request to a call -------------------------------------------------------------------------
@@ -259,7 +292,17 @@ async def body_of(request: Request, state: State) -> Mapping[str, Any]:
 
 
 def call_of(request: Request, lake: EmbeddedLake, state: State, body: Mapping[str, Any]) -> Call:
-    """A request's parts."""
+    """A request's parts.
+
+    Raises:
+        Rejected: when its query is not Unicode text.
+    """
+    query = request.scope["query_string"]
+    if b"%" in query or not query.isascii():
+        try:
+            unquote_to_bytes(query).decode()
+        except UnicodeDecodeError as error:
+            raise Rejected(400, "the query is not Unicode text; write it in UTF-8") from error
     return Call(
         lake=lake,
         state=state,
@@ -310,7 +353,9 @@ def application(lake: EmbeddedLake, state: State, hosts: tuple[str, ...] = LOOPB
         Route(path, partial(take, take=act, lake=lake, state=state), methods=[method]) for method, path, act in UPLOADS
     ]
     errors: dict[Any, Any] = {EngineError: refuse, 404: not_covered, 405: not_covered, Exception: break_down}
-    return Guard(Starlette(routes=routes, exception_handlers=errors), state, hosts)
+    app = Starlette(routes=routes, exception_handlers=errors)
+    app.router.redirect_slashes = False
+    return Guard(app, state, hosts)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -332,8 +377,10 @@ def run(app: Guard, listening: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
+        ws="none",
         lifespan="off",
+        proxy_headers=False,
         log_level="warning",
         server_header=False,
         timeout_keep_alive=60,

@@ -80,6 +80,13 @@ def row_stats(row: Row) -> dict[str, Any]:
     }
 
 
+def row_stats_alone(row: Row) -> dict[str, Any]:
+    """``ObjectStats`` of an object, without what its user wrote on it."""
+    found = row_stats(row)
+    del found["metadata"]
+    return found
+
+
 def prefix(path: str) -> dict[str, Any]:
     """``ObjectStats`` of all objects that begin alike."""
     return {
@@ -100,4 +107,4 @@ def difference(item: Difference) -> dict[str, Any]:
 def signed_address(call: Call, item: Entry) -> tuple[str, int]:
     """An address at which an object can be had without a key for some time, and when it ends."""
     query, expires = call.state.sign(f"read {item.digest}")
-    return f"{call.state.address}/presigned/objects/{item.digest}?{query}", expires
+    return f"{call.address}/presigned/objects/{item.digest}?{query}", expires

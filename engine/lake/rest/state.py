@@ -129,7 +129,6 @@ class State:
     roots: tuple[Path, ...] = ()
     largest: int = 1 << 43
     patience: float = 60.0
-    address: str = ""
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     waiting: dict[str, Waiting] = field(default_factory=dict)
     imports: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from engine.errors import AlreadyExists, writing
 from engine.lake.embedded.lake import EmbeddedLake
-from engine.lake.protocol import Entry
+from engine.lake.protocol import Entry, ObjectNotFound
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import Call, Rejected, document
-from engine.lake.rest.objects import is_there
 from engine.lake.rest.state import State
 from engine.store.objects import Writer
 from engine.store.packs import SMALL
@@ -59,10 +59,11 @@ class Incoming:
         await anyio.to_thread.run_sync(self._finish)
 
     def _write(self) -> None:
-        if self._writer is None:
-            self._writer = self._stack.enter_context(self.lake.writer())
-        block, self._held = bytes(self._held), bytearray()
-        self._writer.write(block)
+        with writing(self.lake.objects.root):  # the writer's own translation ends where its block does
+            if self._writer is None:
+                self._writer = self._stack.enter_context(self.lake.writer())
+            block, self._held = bytes(self._held), bytearray()
+            self._writer.write(block)
 
     def _finish(self) -> None:
         if self._writer is None and self.size <= SMALL:
@@ -74,14 +75,13 @@ class Incoming:
         self.digest = self._writer.digest
 
     async def give_up(self) -> None:
-        """If they have not all come, forget them."""
+        """They have not all come: forget them."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._give_up)
 
     def _give_up(self) -> None:
-        if not self.digest:
-            gone = ConnectionAbortedError("the rest of the body did not come")
-            self._stack.__exit__(type(gone), gone, None)
+        gone = Rejected(400, "the rest of the body did not come")
+        self._stack.__exit__(type(gone), gone, None)
 
 
 async def blocks_of(request: Request, patience: float) -> AsyncIterator[bytes]:
@@ -96,7 +96,7 @@ async def blocks_of(request: Request, patience: float) -> AsyncIterator[bytes]:
             with anyio.fail_after(patience):
                 block = await anext(stream, None)
         except TimeoutError as error:
-            raise Rejected(408, f"nothing came for {patience:g} seconds") from error
+            raise Rejected(408, f"nothing came for {patience:g} seconds", {"Connection": "close"}) from error
         except ClientDisconnect as error:
             raise Rejected(400, "the client went away") from error
         if block is None:
@@ -124,7 +124,8 @@ async def receive(request: Request, lake: EmbeddedLake, state: State) -> tuple[I
                 await incoming.add(block)
         await incoming.finish()
     finally:
-        await incoming.give_up()
+        if not incoming.digest:
+            await incoming.give_up()
     return incoming, content_type
 
 
@@ -139,19 +140,21 @@ async def receive_form(request: Request, boundary: bytes, incoming: Incoming, pa
             parser.write(block)
             for piece in form.taken():
                 await incoming.add(piece)
-        parser.finalize()
-    except MultipartParseError as error:
+    except (MultipartParseError, FormParserError) as error:
         raise Rejected(400, "the form cannot be read") from error
+    if not form.ended:
+        raise Rejected(400, "the form ends before its last boundary")
     if not form.found:
         raise Rejected(400, 'the form has no part "content"')
     return form.content_type
 
 
 class Form:
-    """Finds the part ``content`` in a form, and lets go of its bytes as they come."""
+    """Finds the first part ``content`` in a form, and lets go of its bytes as they come."""
 
     def __init__(self) -> None:
         self.found = False
+        self.ended = False
         self.content_type = ""
         self._wanted = False
         self._headers: dict[bytes, bytes] = {}
@@ -167,6 +170,7 @@ class Form:
             "on_header_end": self._header,
             "on_headers_finished": self._body,
             "on_part_data": self._data,
+            "on_end": self._end,
         }
 
     def taken(self) -> list[bytes]:
@@ -189,7 +193,7 @@ class Form:
 
     def _body(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._wanted = options.get(b"name") == b"content"
+        self._wanted = options.get(b"name") == b"content" and not self.found
         if self._wanted:
             self.found = True
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
@@ -197,6 +201,9 @@ class Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
             self._pieces.append(data[start:end])
+
+    def _end(self) -> None:
+        self.ended = True
 
 
 async def in_thread(act: Callable[[], T]) -> T:
@@ -206,10 +213,8 @@ async def in_thread(act: Callable[[], T]) -> T:
 
 async def upload_object(request: Request, call: Call) -> Response:
     """``POST .../branches/B/objects``."""
-    path = call.wanted("path")
-    await in_thread(lambda: call.lake.require_place(call.repository, call.branch, path))
-    if call.headers.get("if-none-match") == "*" and await in_thread(lambda: is_there(call)):
-        raise Rejected(412, "an object is at that path already")
+    path, only_new = call.wanted("path"), call.only_new
+    await in_thread(lambda: require_room(call, path, only_new=only_new))
     incoming, content_type = await receive(request, call.lake, call.state)
     wanted = Entry(
         path=path,
@@ -217,10 +222,28 @@ async def upload_object(request: Request, call: Call) -> Response:
         size=incoming.size,
         time=int(time.time()),
         content_type=content_type,
-        metadata={key.removeprefix(META): value for key, value in call.headers.items() if key.startswith(META)},
+        metadata={key.removeprefix(META): text(value) for key, value in call.headers.items() if key.startswith(META)},
     )
-    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted))
+    made = await in_thread(lambda: call.lake.stage(call.repository, call.branch, wanted, only_new=only_new))
     return document(shapes.stats(made), 201)
+
+
+def require_room(call: Call, path: str, *, only_new: bool) -> None:
+    """Refuse an object that could not be staged, before all of it came."""
+    call.lake.require_place(call.repository, call.branch, path)
+    if only_new:
+        with suppress(ObjectNotFound):
+            call.lake.stat(call.repository, call.branch, path)
+            raise AlreadyExists(f"an object is at {path!r} already", hint="choose another path")
+
+
+def text(value: str) -> str:
+    """A header's value, which clients write in UTF-8 if it is not ASCII."""
+    data = value.encode("latin-1")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 async def presigned_upload(request: Request, call: Call) -> Response:
