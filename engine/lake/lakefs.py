@@ -14,8 +14,8 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -153,13 +153,19 @@ class Server:
         return LakeUnavailable("what answers is not the API of a lake", place=self.credentials.endpoint, hint=hint)
 
     def understood(self, read: Callable[[Any], Read], answer: object) -> Read:
-        """What ``read`` makes of an answer, or of a part of it.
+        """What ``read`` makes of an answer, or of a part of it, :meth:`understanding` it."""
+        with self.understanding():
+            return read(answer)
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Inside, answers are read: one that has not the form that it must have is an error of the server's.
 
         Raises:
-            LakeUnavailable: when the answer is not of the form that it must have.
+            LakeUnavailable: when it has not.
         """
         try:
-            return read(answer)
+            yield
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise self.strange() from error
 
