@@ -1,4 +1,4 @@
-"""Where a lakeFS server is and how to get in: the ``LAKECTL_*`` variables, or ``~/.lakectl.yaml``."""
+"""Where a lakeFS server is, the way there, and its key: the ``LAKECTL_*`` variables, or ``~/.lakectl.yaml``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from engine.errors import UsageError
 
@@ -14,6 +14,7 @@ FILE = ".lakectl.yaml"
 MEND = "mend it, or set the LAKECTL_* variables"
 ABSENT = ("", "~", "null")
 API = "/api/v1"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 ENDPOINT, ID, SECRET = (
     "LAKECTL_SERVER_ENDPOINT_URL",
     "LAKECTL_CREDENTIALS_ACCESS_KEY_ID",
@@ -119,3 +120,40 @@ def yaml_from(text: str, path: Path) -> Any:
         raise UsageError("is not YAML", place=place, hint=MEND) from error
     except RecursionError as error:
         raise UsageError("is nested too deeply", place=str(path), hint=MEND) from error
+
+
+def certificates(environment: Mapping[str, str], url: str) -> str | None:
+    """The file of certificates to trust at an address, where one is set; the system's own are used otherwise.
+
+    Raises:
+        UsageError: when it is not there and the server has a certificate.
+    """
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        path = environment.get(name)
+        if path:
+            if url.startswith("https:") and not Path(path).is_file():
+                raise UsageError(f'no file "{path}"', place=name, hint="set it to a file of certificates, or unset it")
+            return path
+    return None
+
+
+def proxy_for(environment: Mapping[str, str], url: str) -> tuple[str, str] | None:
+    """The proxy that is set for an address, and its user and password; none for this machine's own addresses.
+
+    Raises:
+        UsageError: for a proxy that is not one for HTTP.
+    """
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    target = urlsplit(url)
+    names = (f"{target.scheme}_proxy", "all_proxy")
+    name = next((spelt for name in names for spelt in (name, name.upper()) if environment.get(spelt)), None)
+    unproxied = environment.get("no_proxy") or environment.get("NO_PROXY", "")
+    if name is None or target.hostname in LOOPBACK or proxy_bypass_environment(target.netloc, {"no": unproxied}):
+        return None
+    text = environment[name]
+    proxy = urlsplit(text if "://" in text else f"http://{text}")
+    if proxy.scheme not in ("http", "https") or not proxy.hostname:
+        raise UsageError("is not the URL of a proxy for HTTP", place=name, hint="write http://HOST:PORT")
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}" if proxy.username else ""
+    return f"{proxy.scheme}://{proxy.netloc.rpartition('@')[2]}", user

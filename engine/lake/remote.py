@@ -12,13 +12,13 @@ import io
 import os
 import re
 import time as clock
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from engine.digest import sha256, sha256_file, sha256_stream
 from engine.errors import EngineError, LakeUnavailable, NotFound, UsageError
@@ -41,6 +41,7 @@ from engine.lake.protocol import (
     DirtyBranch,
     Entry,
     HookRefused,
+    LakeDenied,
     MergeConflict,
     NothingToCommit,
     NotSupported,
@@ -62,9 +63,11 @@ from engine.store.sqlite import Connections
 PAGE = 1000
 NOTHING: Mapping[str, str] = {}
 LARGE = 8 << 20
+MOST_SIGNED = 5 << 30  # the largest object that S3 takes in one piece
 UPLOADS_AT_ONCE = 4
 MOST_SUGGESTED = 1000
 PLAIN_NAME = re.compile(r"[a-z0-9_-]+")
+Item = TypeVar("Item")
 SCHEMA = """
 create table if not exists fetched (
   repository text not null, commit_id text not null, path text not null, digest text not null, size integer not null,
@@ -91,27 +94,39 @@ class RemoteLake:
         self.cache = cache / sha256(server.credentials.endpoint.encode())[:16]
         self._memory = Connections(self.cache / "remote.db", SCHEMA)
         self._presigns: bool | None = None
+        self._storage: Mapping[str, Any] | None = None
 
     # -- repositories and refs ------------------------------------------------------------------------
 
     def repositories(self) -> builtins.list[Repository]:
         """All repositories by name."""
-        return [repository_from(item) for item in self._pages("repositories")]
+        return builtins.list(self._pages(repository_from, "repositories"))
 
     def create_repository(self, name: str, default_branch: str = DEFAULT_BRANCH) -> Repository:
         """A new repository; the server's operator may say where its bytes lie."""
         require_repository_name(name)
         require_branch_name(default_branch)
-        storage = self.server.json("GET", "config").get("storage_config", {})
-        namespace = (storage.get("default_namespace_prefix") or "local://").rstrip("/")
-        body = {"name": name, "storage_namespace": f"{namespace}/{name}", "default_branch": default_branch}
+        body = {"name": name, "storage_namespace": self._namespace(name), "default_branch": default_branch}
         try:
-            return repository_from(self.server.json("POST", "repositories", body=body))
+            return self.server.understood(repository_from, self.server.json("POST", "repositories", body=body))
         except Answered as error:
             if error.status == 409:
                 fact = f'the repository "{name}" is there already'
                 raise RefTaken(fact, hint="choose another name") from error
             raise usage(error) from error
+
+    def _namespace(self, name: str) -> str:
+        """Where the bytes of a new repository lie: where the server's operator says, or in the server's own folder."""
+        storage = self._storage_config()
+        prefix = storage.get("default_namespace_prefix") or ""
+        if not prefix:
+            kind = storage.get("blockstore_type") or "local"
+            if kind not in ("local", "mem"):
+                hint = "make it with `lakectl repo create`, or set blockstore.default_namespace_prefix on the server"
+                fact = f"the server does not say where in its {kind} storage a repository may lie"
+                raise UsageError(fact, place=self.server.credentials.endpoint, hint=hint)
+            prefix = f"{kind}://"
+        return f"{prefix}{'' if prefix.endswith('/') else '/'}{name}"
 
     def delete_repository(self, name: str) -> None:
         """Forget a repository."""
@@ -130,11 +145,11 @@ class RemoteLake:
             found = self._get(repository, "refs", ref.removesuffix("$"), "commits", query={"amount": 1})
         except Answered as error:
             raise self._error(error, repository, ref) from error
-        return str(found["results"][0]["id"])
+        return self.server.understood(lambda answer: str(answer["results"][0]["id"]), found)
 
     def branches(self, repository: str) -> dict[str, str]:
         """Branch names and their commits."""
-        return {item["id"]: item["commit_id"] for item in self._listing(repository, "branches")}
+        return self._refs(repository, "branches")
 
     def create_branch(self, repository: str, name: str, source: str) -> str:
         """A new branch at ``source``; its commit."""
@@ -152,7 +167,7 @@ class RemoteLake:
 
     def tags(self, repository: str) -> dict[str, str]:
         """Tag names and their commits."""
-        return {item["id"]: item["commit_id"] for item in self._listing(repository, "tags")}
+        return self._refs(repository, "tags")
 
     def create_tag(self, repository: str, name: str, ref: str) -> str:
         """A new tag at ``ref``; its commit."""
@@ -173,22 +188,21 @@ class RemoteLake:
         """The objects whose paths begin with ``prefix``, by path, a thousand at a time."""
         query = {"prefix": prefix, "after": after, "delimiter": delimiter, "user_metadata": True}
         try:
-            yield from map(
-                entry_from, self._pages("repositories", repository, "refs", ref, "objects", "ls", query=query)
-            )
+            yield from self._pages(entry_from, "repositories", repository, "refs", ref, "objects", "ls", query=query)
         except Answered as error:
             raise self._error(error, repository, ref) from error
 
     def stat(self, repository: str, ref: str, path: str) -> Entry:
         """One object."""
-        return entry_from(self._stat(repository, ref, path))
+        return self.server.understood(entry_from, self._stat(repository, ref, path))
 
     def open(self, repository: str, ref: str, path: str) -> BinaryIO:
         """An object's bytes as a stream; from where they lie, when the server gives an address for that."""
         if self._signs():
-            address = str(self._stat(repository, ref, path, presign=True)["physical_address"])
+            found = self._stat(repository, ref, path, presign=True)
+            address, size = str(found["physical_address"]), found.get("size_bytes")
             if address.startswith(("http://", "https://")):
-                return cast("BinaryIO", io.BufferedReader(self.server.stream_signed(address), 1 << 20))
+                return cast("BinaryIO", io.BufferedReader(self.server.stream_signed(address, size), 1 << 20))
         try:
             parts = ("repositories", repository, "refs", ref, "objects")
             return cast("BinaryIO", io.BufferedReader(self.server.stream(*parts, query={"path": path}), 1 << 20))
@@ -228,8 +242,7 @@ class RemoteLake:
         read_ref(ref)
         parts = ("repositories", repository, "refs", ref.removesuffix("$"), "commits")
         try:
-            for item in self._pages(*parts, query={"first_parent": first_parent}):
-                yield commit_from(item)
+            yield from self._pages(commit_from, *parts, query={"first_parent": first_parent})
         except Answered as error:
             raise self._error(error, repository, ref) from error
 
@@ -309,8 +322,7 @@ class RemoteLake:
         """What is staged on a branch, by path."""
         query = {"prefix": prefix, "after": after}
         try:
-            for item in self._pages("repositories", repository, "branches", branch, "diff", query=query):
-                yield difference_from(item)
+            yield from self._pages(difference_from, "repositories", repository, "branches", branch, "diff", query=query)
         except Answered as error:
             raise self._error(error, repository, branch, is_branch=True) from error
 
@@ -354,8 +366,9 @@ class RemoteLake:
         """What ``right`` changed, by path."""
         query = {"prefix": prefix, "after": after, "type": "two_dot" if two_dot else "three_dot"}
         try:
-            for item in self._pages("repositories", repository, "refs", left, "diff", right, query=query):
-                yield difference_from(item)
+            yield from self._pages(
+                difference_from, "repositories", repository, "refs", left, "diff", right, query=query
+            )
         except Answered as error:
             self.resolve(repository, left)
             raise self._error(error, repository, right) from error
@@ -390,7 +403,8 @@ class RemoteLake:
         number = self._parent(repository, ref, parent)
         body = {"ref": ref, **({"parent_number": number} if number else {}), **overrides(signed)}
         try:
-            return commit_from(self._post(repository, "branches", branch, "cherry-pick", body=body))
+            found = self._post(repository, "branches", branch, "cherry-pick", body=body)
+            return self.server.understood(commit_from, found)
         except Answered as error:
             raise self._redo_error(error, repository, branch, ref) from error
 
@@ -426,14 +440,17 @@ class RemoteLake:
         stream = Hashed(data)
         size = stream.size
         try:
-            if size is not None and size >= LARGE and self._signs():
+            if size is not None and LARGE <= size <= MOST_SIGNED and self._signs():
                 found = self._upload_signed(repository, branch, path, stream, size, content_type, metadata)
             else:
                 found = self._upload_plain(repository, branch, path, stream, size, content_type, metadata)
         except Answered as error:
             raise self._error(error, repository, branch, is_branch=True) from error
         entry = replace(
-            entry_from(found), digest=stream.hexdigest(), content_type=content_type, metadata=dict(metadata)
+            self.server.understood(entry_from, found),
+            digest=stream.hexdigest(),
+            content_type=content_type,
+            metadata=dict(metadata),
         )
         with self._memory.transaction(durable=False) as db:
             row = (repository, entry.checksum, entry.size, entry.digest)
@@ -462,7 +479,7 @@ class RemoteLake:
         parts = ("repositories", repository, "branches", branch, "objects")
         body = cast("IO[bytes]", stream) if size != 0 else b""
         url = self.server.url(*parts, query={"path": path})
-        found = self.server.answer(Asked(method="POST", url=url, headers=headers, body=body))
+        found = self.server.answer(Asked(method="POST", url=url, headers=headers, body=body, harmless=True))
         if not plain:
             query, body_ = {"path": path}, {"set": dict(metadata)}
             self.server.json("PUT", *parts, "stat", "user_metadata", query=query, body=body_)
@@ -484,8 +501,10 @@ class RemoteLake:
         if not staging.get("presigned_url"):
             return self._upload_plain(repository, branch, path, stream, size, content_type, metadata)
         headers = {"Content-Length": str(size), "Content-Type": content_type or "application/octet-stream"}
-        asked = Asked(method="PUT", url=staging["presigned_url"], headers=headers, body=cast("IO[bytes]", stream))
-        response = self.server.send(asked, signed=True)
+        if (self._storage or {}).get("blockstore_type") == "azure":
+            headers["x-ms-blob-type"] = "BlockBlob"
+        url, data = str(staging["presigned_url"]), cast("IO[bytes]", stream)
+        response = self.server.send(Asked(method="PUT", url=url, headers=headers, body=data, signed=True))
         response.drain_conn()
         response.release_conn()
         body = {
@@ -541,31 +560,44 @@ class RemoteLake:
     def _post(self, repository: str, *parts: str, body: object) -> Document:
         return self.server.json("POST", "repositories", repository, *parts, body=body)
 
-    def _pages(self, *parts: str, query: Mapping[str, object] | None = None) -> Iterator[dict[str, Any]]:
-        """The results of a listing, page after page."""
-        return chain.from_iterable(self._page_after_page(*parts, query=query or {}))
+    def _pages(
+        self, read: Callable[[Any], Item], *parts: str, query: Mapping[str, object] | None = None
+    ) -> Iterator[Item]:
+        """What ``read`` makes of each result of a listing, one at a time: to hold a page of them costs a tenth more.
 
-    def _page_after_page(self, *parts: str, query: Mapping[str, object]) -> Iterator[builtins.list[dict[str, Any]]]:
-        after = query.get("after", "")
+        Raises:
+            LakeUnavailable: for a page that is none, and for one that leads to itself.
+        """
+        with self.server.understanding():
+            yield from chain.from_iterable(map(read, page) for page in self._results(*parts, query=query or {}))
+
+    def _results(self, *parts: str, query: Mapping[str, object]) -> Iterator[builtins.list[Any]]:
+        after = str(query.get("after", ""))
         while True:
             found = self.server.json("GET", *parts, query={**query, "after": after, "amount": PAGE})
-            if not isinstance(found["results"], builtins.list) or not isinstance(found["pagination"], dict):
+            pagination = found["pagination"]
+            following = str(pagination["next_offset"]) if pagination["has_more"] else ""
+            if following and following == after:
                 raise self.server.strange()
             yield found["results"]
-            if not found["pagination"]["has_more"]:
+            if not following:
                 return
-            after = found["pagination"]["next_offset"]
+            after = following
 
-    def _listing(self, repository: str, kind: str) -> builtins.list[dict[str, Any]]:
+    def _refs(self, repository: str, kind: str) -> dict[str, str]:
+        """Names of branches or tags, sorted, and their commits."""
+
+        def ref(item: Mapping[str, Any]) -> tuple[str, str]:
+            return str(item["id"]), str(item["commit_id"])
+
         try:
-            found = builtins.list(self._pages("repositories", repository, kind))
+            return dict(sorted(self._pages(ref, "repositories", repository, kind)))
         except Answered as error:
             raise self._error(error, repository) from error
-        return sorted(found, key=lambda item: str(item["id"]))
 
     def _repository(self, name: str) -> Repository:
         try:
-            return repository_from(self._get(name))
+            return self.server.understood(repository_from, self._get(name))
         except Answered as error:
             raise self._error(error, name) from error
 
@@ -578,14 +610,15 @@ class RemoteLake:
         return found
 
     def _get_commit(self, repository: str, id: str) -> Commit:
-        return commit_from(self._get(repository, "commits", id))
+        return self.server.understood(commit_from, self._get(repository, "commits", id))
 
     def _commit(self, repository: str, branch: str, signed: Signed, *, allow_empty: bool = False) -> Commit:
         body = {"message": signed.message, "metadata": dict(signed.metadata), "allow_empty": allow_empty}
         if signed.time is not None:
             body["date"] = signed.time
         try:
-            return commit_from(self._post(repository, "branches", branch, "commits", body=body))
+            found = self._post(repository, "branches", branch, "commits", body=body)
+            return self.server.understood(commit_from, found)
         except Answered as error:
             if error.status == 400 and next(self.changes(repository, branch), None) is None:
                 fact = f"nothing is staged on {repository}/{branch}"
@@ -605,9 +638,8 @@ class RemoteLake:
             self.server.json("DELETE", "repositories", repository, part, name)
         except Answered as error:
             if error.status == 404:
-                known = {item["id"] for item in self._listing(repository, part)}
-                raise RefNotFound(f"{kind} in {repository}:", name, known) from error
-            raise usage(error) from error
+                raise RefNotFound(f"{kind} in {repository}:", name, self._refs(repository, part)) from error
+            raise self._error(error, repository, name) from error
 
     def _require_branch(self, repository: str, branch: str) -> str:
         try:
@@ -629,9 +661,15 @@ class RemoteLake:
     def _signs(self) -> bool:
         """Whether the server gives addresses that need no key."""
         if self._presigns is None:
-            storage = self.server.json("GET", "config").get("storage_config", {})
-            self._presigns = bool(storage.get("pre_sign_support"))
+            self._presigns = bool(self._storage_config().get("pre_sign_support"))
         return self._presigns
+
+    def _storage_config(self) -> Mapping[str, Any]:
+        """What the server says of the storage behind it; nothing where the key may not know."""
+        if self._storage is None:
+            found = self.server.json("GET", "config")
+            self._storage = self.server.understood(lambda answer: dict(answer.get("storage_config") or {}), found)
+        return self._storage
 
     # -- what an answer means -------------------------------------------------------------------------
 
@@ -645,6 +683,17 @@ class RemoteLake:
             )
         if error.status != 404:
             return usage(error)
+        try:
+            return self._missing(repository, ref, path, is_branch=is_branch)
+        except LakeDenied:  # a key may read what it may not list: the server's words must do
+            return (ObjectNotFound if path else RefNotFound if ref else RepositoryNotFound)(
+                "object" if path else "ref" if ref else "repository",
+                f"lakefs://{repository}/{ref}/{path}" if ref else repository,
+                hint=f"the lake says: {error.fact}",
+            )
+
+    def _missing(self, repository: str, ref: str, path: str, *, is_branch: bool) -> EngineError:
+        """The error for something that is not there."""
         names = [item.name for item in self.repositories()]
         if repository not in names:
             return RepositoryNotFound("repository", repository, names)
@@ -781,7 +830,7 @@ def digest_of(file: File) -> str:
 
 def usage(error: Answered) -> EngineError:
     """An answer that says that the request was wrong."""
-    return UsageError(error.fact)
+    return (NotSupported if error.status == 501 else UsageError)(error.fact)
 
 
 def overrides(signed: Signed) -> dict[str, Any]:
