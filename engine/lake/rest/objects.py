@@ -143,7 +143,7 @@ def blocks(stream: BinaryIO, left: int) -> Iterator[bytes]:
 
 
 class Bytes(StreamingResponse):
-    """An object's bytes as they are read. Altered ones break the connection off: the client sees that some are missing."""
+    """An object's bytes as they are read. Altered ones break the connection off, so that the client misses some."""
 
     async def stream_response(self, send: Send) -> None:
         """Send them."""
