@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
+import os
 import re
+import secrets
+import signal
 import socket
 import stat
 import subprocess
@@ -14,7 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -41,7 +48,7 @@ key = keys.first()
 listening = listen("127.0.0.1", 0)
 port = listening.getsockname()[1]
 state = State(keys=keys, largest=300_000, patience=1.0)
-print(port, key.id, key.secret, flush=True)
+print(port, key.id, key.secret, state.sign("read " + "a" * 64, -1)[0], flush=True)
 run(application(embedded_lake(home), state), listening)
 """
 
@@ -59,10 +66,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """A server, the folder of its project, and how to ask it."""
+    """A server, the folder of its project, and how to ask it; ``over`` signed an address that is no longer valid."""
 
     credentials: Credentials
     folder: Path
+    over: str = ""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,6 +122,7 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     (folder / "inside" / "a.csv").write_bytes(b"a")
     (folder / "outside.csv").write_bytes(b"secret")
     (folder / "inside" / "link").symlink_to(folder / "outside.csv")
+    os.mkfifo(folder / "inside" / "pipe")
     with served_address(folder, "--import-root", str(folder / "inside")) as found:
         yield Face(credentials=found, folder=folder)
 
@@ -125,13 +134,26 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            port, id, secret = process.stdout.readline().split()
+            port, id, secret, over = process.stdout.readline().split()
             endpoint = f"http://127.0.0.1:{port}"
-            face = Face(
-                credentials=Credentials(endpoint=endpoint, access_key_id=id, secret_access_key=secret), folder=folder
-            )
+            found = Credentials(endpoint=endpoint, access_key_id=id, secret_access_key=secret)
+            face = Face(credentials=found, folder=folder, over=over)
             new_repository(face, "repo")
             yield face
+        finally:
+            process.kill()
+
+
+@contextmanager
+def another(face: Face) -> Iterator[tuple[subprocess.Popen[str], Face, dict[str, str]]]:
+    """A second server of the same lake, which the same key opens, and what it said."""
+    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=face.folder, text=True, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            yield process, replace(face, credentials=replace(face.credentials, endpoint=said["endpoint"])), said
         finally:
             process.kill()
 
@@ -153,7 +175,11 @@ def repo(face: Face) -> str:
 # -- who may come in ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [None, "Basic xxx", "Basic QTpC", "Bearer a.99999999999.b", "Basic " + "A" * 5000])
+@pytest.mark.parametrize(
+    "key",
+    [None, "Basic xxx", "Basic QTpC", "Bearer a.99999999999.b", "Basic " + "A" * 5000, f"Bearer a.{'9' * 5000}.b"],
+    ids=range(6),
+)
 def test_a_request_without_a_right_key_is_401(face: Face, key: str | None) -> None:
     answer = face.ask("GET", f"{API}/repositories", key=key)
     assert (answer.status, answer.json) == (401, {"message": "error authenticating request"})
@@ -181,22 +207,32 @@ def test_the_keys_are_kept_for_their_owner_only_and_without_the_secret(face: Fac
 
 
 def test_a_second_server_of_the_same_lake_shows_no_secret_and_takes_the_same_key(face: Face, repo: str) -> None:
-    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
-    with subprocess.Popen(command, cwd=face.folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        other = Face(
-            credentials=Credentials(
-                endpoint=said["endpoint"],
-                access_key_id=face.credentials.access_key_id,
-                secret_access_key=face.credentials.secret_access_key,
-            ),
-            folder=face.folder,
-        )
+    with another(face) as (process, other, said):
         assert other.ask("GET", f"{API}/repositories/{repo}").status == 200
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     assert said["secret_access_key"] is None
+
+
+def test_ctrl_c_ends_a_server_that_clients_keep_waiting(face: Face, repo: str) -> None:
+    face.put(repo, "large", b"x" * 20_000_000)
+    place, rest = f"{API}/repositories/{repo}", f"HTTP/1.1\r\nHost: localhost\r\nAuthorization: {face.key}\r\n"
+    upload = f"POST {place}/branches/main/objects?path=a {rest}Content-Length: 9000000\r\n\r\n" + "x" * 3_000_000
+    download = f"GET {place}/refs/main/objects?path=large {rest}\r\n"
+    unfinished = f"GET {place} {rest}"
+    with another(face) as (process, other, _), ExitStack() as clients:
+        for sent in (upload, download, unfinished):
+            client = clients.enter_context(socket.create_connection(other.address, timeout=10))
+            client.sendall(sent.encode())
+        assert other.ask("GET", f"{API}/config").status == 200
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert time.monotonic() - started < 5
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert list((face.folder / ".engine" / "objects").glob("tmp/*")) == []
+    assert face.get(repo, "a").status == 404
 
 
 def test_a_port_that_is_taken_is_said(face: Face) -> None:
@@ -233,12 +269,27 @@ BAD: list[tuple[str, str, object, int]] = [
     ("POST", "/repositories/REPO/branches/main/objects/delete", {"paths": "a"}, 400),
     ("PUT", "/repositories/REPO/branches/main/staging/backing?path=a", {"staging": {"physical_address": "x"}}, 400),
     ("POST", "/repositories/REPO/branches/main/import", {"paths": []}, 400),
+    ("POST", "/repositories/REPO/branches/main/import", {"paths": [1]}, 400),
+    ("GET", f"/repositories/REPO/refs/main/objects/ls?amount={'9' * 5000}", None, 400),
+    ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "date": "now"}, 400),
+    ("POST", "/repositories/REPO/branches/main/commits", {"message": "m", "date": 1 << 63}, 400),
+    ("POST", "/repositories/REPO/branches/main/revert", {"ref": ["main"]}, 400),
+    ("POST", "/repositories/REPO/branches/main/revert", {"ref": "main", "parent_number": (1 << 64) - 1}, 400),
+    ("POST", "/repositories/REPO/refs/main/merge/main", {"strategy": "mine"}, 400),
+    ("PUT", "/repositories/REPO/branches/main/objects/stat/user_metadata?path=a", {"set": {"a": 1}}, 404),
+    ("POST", "/repositories/REPO/branches/main/objects?path=" + "x" * 1025, b"", 400),
+    ("POST", "/repositories/REPO/branches/main/objects?path=", b"", 400),
+    ("GET", "/repositories/REPO/actions/runs/none", None, 404),
+    ("GET", "/repositories/REPO/refs/a%00b/commits", None, 404),
     ("POST", "/auth/users", {}, 501),
+    ("POST", "/repositories?bare=true", {"name": "bare-one"}, 501),
+    ("POST", "/repositories", {"name": "read-only", "read_only": True}, 501),
+    ("POST", "/repositories/REPO/refs/main/merge/main", {"squash_merge": True}, 501),
     ("GET", "/repositories/REPO/settings/gc_rules", None, 501),
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), BAD, ids=[f"{m} {p} {s}" for m, p, _, s in BAD])
+@pytest.mark.parametrize(("method", "path", "body", "status"), BAD, ids=[f"{m} {p[:60]} {s}" for m, p, _, s in BAD])
 def test_a_bad_request_has_its_status_and_a_message_that_gives_nothing_away(
     face: Face, repo: str, method: str, path: str, body: object, status: int
 ) -> None:
@@ -361,14 +412,103 @@ def test_an_object_says_what_it_is_and_is_not_sent_to_who_has_it(face: Face, rep
     assert face.put(repo, "b", b"other", headers={"If-None-Match": "*"}).status == 201
 
 
+@pytest.mark.parametrize("header", ['"x","{}"', 'W/"{}"', "*", '"{}", "x"'])
+def test_who_has_an_object_already_is_not_sent_it_again(face: Face, ranged: str, header: str) -> None:
+    answer = face.get(ranged, "small", headers={"If-None-Match": header.format(sha256(DATA))})
+    assert (answer.status, answer.body) == (304, b"")
+    assert face.get(ranged, "small", headers={"If-None-Match": '"x"'}).body == DATA
+
+
+def test_a_download_goes_on_only_if_the_object_is_still_the_same(face: Face, ranged: str) -> None:
+    wanted = {"Range": "bytes=1000-"}
+    same = face.get(ranged, "small", headers={**wanted, "If-Range": f'"{sha256(DATA)}"'})
+    other = face.get(ranged, "small", headers={**wanted, "If-Range": '"other"'})
+    assert (same.status, same.body) == (206, DATA[1000:])
+    assert (other.status, other.body) == (200, DATA)
+
+
+def test_of_many_that_want_to_be_the_first_at_a_path_one_is(face: Face, repo: str) -> None:
+    barrier = threading.Barrier(16)
+
+    def client(number: int) -> int:
+        barrier.wait(30)
+        return face.put(repo, "once", f"{number}".encode(), headers={"If-None-Match": "*"}).status
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(client, range(16)))
+    assert sorted(found) == [201] + [412] * 15
+    assert face.get(repo, "once").body == f"{found.index(201)}".encode()
+
+
+@pytest.mark.parametrize("condition", [{"If-Match": '"x"'}, {"If-None-Match": '"x"'}], ids=["is", "is not"])
+def test_a_condition_of_a_write_that_is_not_supported_is_not_passed_over(
+    face: Face, repo: str, condition: dict[str, str]
+) -> None:
+    assert face.put(repo, "a", b"x", headers=condition).status == 501
+    assert face.get(repo, "a").status == 404
+
+
+PART = b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n'
+FORMS = [
+    ("whole", PART % b"content" + b"bytes\r\n--XX--\r\n", 201),
+    ("empty object", PART % b"content" + b"\r\n--XX--\r\n", 201),
+    ("ends early", PART % b"content" + b"half of the by", 400),
+    ("ends behind the first line", b"--XX\r\n", 400),
+    ("other part", PART % b"other" + b"bytes\r\n--XX--\r\n", 400),
+    ("no form", b"bytes", 400),
+    ("nothing", b"", 400),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), [row[1:] for row in FORMS], ids=[row[0] for row in FORMS])
+def test_only_a_form_that_came_to_its_end_is_an_upload(face: Face, repo: str, body: bytes, status: int) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/objects"
+    sent = face.ask("POST", place, body, headers={"Content-Type": "multipart/form-data; boundary=XX"}, path="a")
+    assert sent.status == status
+    assert face.get(repo, "a").status == (200 if status == 201 else 404)
+
+
+def test_of_two_parts_with_the_content_the_first_is_it(face: Face, repo: str) -> None:
+    body = PART % b"note" + b"x\r\n" + PART % b"content" + b"one\r\n" + PART % b"content" + b"two\r\n--XX--\r\n"
+    place = f"{API}/repositories/{repo}/branches/main/objects"
+    face.ask("POST", place, body, headers={"Content-Type": "multipart/form-data; boundary=XX"}, path="a")
+    assert face.get(repo, "a").body == b"one"
+
+
 def test_a_presigned_address_needs_no_key_and_cannot_be_altered(face: Face, repo: str) -> None:
     face.put(repo, "a", b"text")
     place = f"{API}/repositories/{repo}/refs/main/objects/stat"
     url = urlsplit(face.ask("GET", place, path="a", presign="true").json["physical_address"])
     assert face.ask("GET", f"{url.path}?{url.query}", key=None).body == b"text"
     other = url.path.replace(sha256(b"text"), sha256(b"a"))
-    for path, query in [(other, url.query), (url.path, re.sub("expires=", "expires=9", url.query)), (url.path, "")]:
+    altered = [re.sub("expires=", "expires=9", url.query), re.sub("[0-9]+", "9" * 5000, url.query, count=1), ""]
+    for path, query in [(other, url.query), *((url.path, query) for query in altered)]:
         assert face.ask("GET", f"{path}?{query}", key=None).status == 403
+
+
+def test_a_presigned_address_is_of_no_use_when_its_time_is_over(tight: Face) -> None:
+    assert tight.ask("GET", f"/presigned/objects/{'a' * 64}?{tight.over}", key=None).status == 403
+
+
+@pytest.mark.parametrize("query", ["", "expires=99999999999&signature=x"])
+def test_nothing_is_uploaded_to_an_address_that_was_not_issued(face: Face, repo: str, query: str) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/staging/backing"
+    token = face.ask("GET", place, path="a").json["physical_address"].rpartition("/")[2]
+    for name in (token, "other", "..%2f.."):
+        assert face.ask("PUT", f"/presigned/uploads/{name}?{query}", b"bytes", key=None).status in (403, 404)
+    staging = {"physical_address": f"local://uploads/{token}"}
+    assert face.ask("PUT", place, {"staging": staging, "checksum": "x", "size_bytes": 5}, path="a").status == 400
+
+
+def test_a_link_replaces_nothing_where_a_new_path_is_wanted(face: Face, repo: str) -> None:
+    place, new = f"{API}/repositories/{repo}/branches/main/staging/backing", {"If-None-Match": "*"}
+    for status, bytes_there in ((200, b"first"), (412, b"first")):
+        staging = face.ask("GET", place, path="a", presign="true").json
+        url = urlsplit(staging["presigned_url"])
+        face.ask("PUT", f"{url.path}?{url.query}", b"first" if status == 200 else b"other", key=None)
+        body = {"staging": staging, "checksum": "x", "size_bytes": 5}
+        assert face.ask("PUT", place, body, path="a", headers=new).status == status
+        assert face.get(repo, "a").body == bytes_there
 
 
 def test_an_upload_to_an_issued_address_is_linked_once_and_only_to_its_path(face: Face, repo: str) -> None:
@@ -402,14 +542,54 @@ def test_nothing_outside_of_the_import_roots_is_imported(face: Face, repo: str, 
     assert import_from(face, repo, f"file://{quote(str(face.folder))}/{name}").status == 403
 
 
-def test_what_lies_in_an_import_root_is_imported_and_committed(face: Face, repo: str) -> None:
-    id = import_from(face, repo, f"file://{face.folder}/inside/a.csv").json["id"]
+def imported(face: Face, repo: str, started: Answer) -> Any:
+    """What became of an import."""
     place = f"{API}/repositories/{repo}/branches/main/import"
-    while not (status := face.ask("GET", place, id=id).json)["completed"]:
+    while not (status := face.ask("GET", place, id=started.json["id"]).json)["completed"]:
         time.sleep(0.02)
+    return status
+
+
+def test_a_folder_with_a_link_out_of_the_import_roots_is_not_imported(face: Face, repo: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/", "common_prefix"))
+    assert "--import-root" in status["error"]["message"]
+    assert "commit" not in status
+    assert face.ask("GET", f"{API}/repositories/{repo}/refs/main/objects/ls").json["results"] == []
+
+
+ABSENT = [("none", "object"), ("a.csv", "common_prefix"), ("", "object"), ("pipe", "object"), ("y" * 300, "object")]
+
+
+@pytest.mark.parametrize(("name", "kind"), ABSENT, ids=[f"{name[:5]} {kind}" for name, kind in ABSENT])
+def test_an_import_that_cannot_be_says_so_and_not_where_files_lie(face: Face, repo: str, name: str, kind: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/{name}", kind))
+    assert status["error"]["message"]
+    assert str(face.folder) not in json.dumps(status)
+
+
+@pytest.mark.parametrize("url", ["file:///a%00b", "file://[", "file://elsewhere/a", "s3://bucket/a", "a.csv", ""])
+def test_what_is_no_address_of_a_file_is_not_imported(face: Face, repo: str, url: str) -> None:
+    assert import_from(face, repo, url).status == 400
+
+
+def test_what_lies_in_an_import_root_is_imported_and_committed(face: Face, repo: str) -> None:
+    status = imported(face, repo, import_from(face, repo, f"file://{face.folder}/inside/a.csv"))
     assert (status["commit"]["message"], status["ingested_objects"]) == ("imported", 1)
     assert face.get(repo, "in/", "main@").body == b"a"
-    assert face.ask("GET", place, id="other").status == 404
+    assert face.ask("GET", f"{API}/repositories/{repo}/branches/main/import", id="other").status == 404
+
+
+@pytest.mark.parametrize(("time", "status"), [(0, 200), (1 << 31, 200), (-1, 400), (10**12, 400), (1 << 63, 400)])
+def test_an_object_has_a_time_that_a_calendar_has_and_can_be_read(
+    face: Face, repo: str, time: int, status: int
+) -> None:
+    place = f"{API}/repositories/{repo}/branches/main/staging/backing"
+    staging = face.ask("GET", place, path="a", presign="true").json
+    url = urlsplit(staging["presigned_url"])
+    face.ask("PUT", f"{url.path}?{url.query}", b"bytes", key=None)
+    body = {"staging": staging, "checksum": "x", "size_bytes": 5, "mtime": time}
+    assert face.ask("PUT", place, body, path="a").status == status
+    assert face.get(repo, "a").status == (200 if status == 200 else 404)
 
 
 @pytest.mark.parametrize("size", [1000, 5_000_000], ids=["packed", "a file"])
@@ -432,12 +612,61 @@ def test_altered_bytes_never_arrive_as_a_whole_object(face: Face, repo: str, siz
     assert "path" not in answer.json["message"]
 
 
+def test_a_part_of_an_altered_object_is_not_given_either(face: Face, repo: str) -> None:
+    data = secrets.token_bytes(3_000_000)
+    face.put(repo, "a", data)
+    path = ObjectStore(face.folder / ".engine" / "objects").path(sha256(data))
+    path.chmod(0o644)
+    with path.open("r+b") as stream:
+        stream.seek(10)
+        stream.write(bytes([data[10] ^ 1]))
+    for wanted in ("bytes=0-99", "bytes=5-99", "bytes=-99", "bytes=0-2999998"):
+        assert face.get(repo, "a", headers={"Range": wanted}).status == 500
+
+
 def test_a_hook_that_says_no_is_412_and_its_run_can_be_asked_for(face: Face, repo: str) -> None:
     face.put(repo, "_lakefs_actions/guard.yaml", b"not an action")
     answer = face.ask("POST", f"{API}/repositories/{repo}/branches/main/commits", {"message": "m"})
     assert answer.status == 412
     runs = face.ask("GET", f"{API}/repositories/{repo}/actions/runs").json["results"]
     assert [(run["event_type"], run["status"]) for run in runs] == [("pre-commit", "failed")]
+
+
+ACTION = """
+name: guard
+on: {pre-commit: {branches: [main]}}
+hooks: [{id: asked, type: webhook, properties: {url: "http://127.0.0.1:PORT/hook"}}]
+"""
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Says no to every hook."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(422)
+        self.end_headers()
+        self.wfile.write(b"bad column")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_webhook_that_refuses_stops_the_commit_and_its_words_are_kept(face: Face, repo: str) -> None:
+    place = f"{API}/repositories/{repo}"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as hooks:
+        threading.Thread(target=hooks.serve_forever, args=(0.02,), daemon=True).start()
+        face.put(repo, "_lakefs_actions/guard.yaml", ACTION.replace("PORT", str(hooks.server_port)).encode())
+        answer = face.ask("POST", f"{place}/branches/main/commits", {"message": "m"})
+        hooks.shutdown()
+    assert answer.status == 412
+    assert "bad column" in answer.json["message"]
+    assert len(face.ask("GET", f"{place}/refs/main/commits").json["results"]) == 1
+    run = face.ask("GET", f"{place}/actions/runs").json["results"][0]["run_id"]
+    hook = face.ask("GET", f"{place}/actions/runs/{run}/hooks").json["results"][0]
+    assert (hook["hook_id"], hook["status"]) == ("asked", "failed")
+    output = face.ask("GET", f"{place}/actions/runs/{run}/hooks/{hook['hook_run_id']}/output")
+    assert "bad column" in output.body.decode()
 
 
 def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo: str) -> None:
@@ -449,10 +678,53 @@ def test_what_the_server_wrote_is_what_the_embedded_lake_reads(face: Face, repo:
     assert lake.open(repo, "main", "a").read() == b"1"
 
 
-def test_a_link_in_an_imported_folder_leads_nowhere_outside(face: Face, repo: str) -> None:
-    id = import_from(face, repo, f"file://{face.folder}/inside/", "common_prefix").json["id"]
-    place = f"{API}/repositories/{repo}/branches/main/import"
-    while not (status := face.ask("GET", place, id=id).json)["completed"]:
-        time.sleep(0.02)
-    assert "outside" in json.dumps(status["error"]) or "--import-root" in json.dumps(status["error"])
-    assert face.ask("GET", f"{API}/repositories/{repo}/refs/main/objects/ls").json["results"] == []
+def peak(process: int) -> int:
+    """The most memory that a process ever held, in KiB."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def up_and_down(face: Face, repo: str, mebibytes: int, form: bool) -> None:
+    """Send an object block by block, and fetch it likewise: what comes back is what was sent."""
+    block = bytes(range(256)) * 4096
+    head, tail = (PART % b"content", b"\r\n--XX--\r\n") if form else (b"", b"")
+    size = len(head) + mebibytes * len(block) + len(tail)
+    kind = "multipart/form-data; boundary=XX" if form else "application/octet-stream"
+    connection = http.client.HTTPConnection(*face.address, timeout=60)
+    headers = {"Authorization": face.key, "Content-Type": kind, "Content-Length": str(size)}
+    place = f"{API}/repositories/{repo}"
+    body = chain([head], repeat(block, mebibytes), [tail])
+    connection.request("POST", f"{place}/branches/main/objects?path=a", body, headers)
+    with connection.getresponse() as response:
+        assert (response.status, len(response.read()) > 0) == (201, True)
+    connection.request("GET", f"{place}/refs/main/objects?path=a", headers={"Authorization": face.key})
+    with connection.getresponse() as response:
+        hasher, sent = hashlib.sha256(), hashlib.sha256()
+        while found := response.read(1 << 20):
+            hasher.update(found)
+    connection.close()
+    for _ in range(mebibytes):
+        sent.update(block)
+    assert hasher.digest() == sent.digest()
+
+
+def growth(face: Face, repo: str, mebibytes: int) -> int:
+    """How many KiB more a server takes for an object of that many MiB than for one of 4."""
+    with another(face) as (process, other, _):
+        for form in (True, False):
+            up_and_down(other, repo, 4, form)
+        before = peak(process.pid)
+        for form in (True, False):
+            up_and_down(other, repo, mebibytes, form)
+        return peak(process.pid) - before
+
+
+def test_a_large_object_takes_little_memory_of_the_server(face: Face, repo: str) -> None:
+    assert growth(face, repo, 128) < 32 * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_gibibyte_takes_little_memory_of_the_server(face: Face, repo: str) -> None:
+    assert growth(face, repo, 1024) < 32 * 1024

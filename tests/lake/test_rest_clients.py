@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import lakefs
 import lakefs_client
 import lakefs_sdk
+import pandas as pd
 import pytest
+import urllib3
 from lakefs.client import Client
-from lakefs.exceptions import ConflictException, NotFoundException
+from lakefs.exceptions import (
+    BadRequestException,
+    ConflictException,
+    NotFoundException,
+    ObjectExistsException,
+    ObjectNotFoundException,
+    ServerException,
+)
 from lakefs_client.client import LakeFSClient
 from lakefs_spec import LakeFSFileSystem
 
@@ -60,6 +72,82 @@ def test_an_object_is_written_and_read_in_every_mode(repo: lakefs.Repository, pr
         writer.write(b"x" * 200_000)
     with item.reader(mode="rb", pre_sign=pre_sign) as stream:
         assert stream.read() == b"x" * 200_000
+
+
+@pytest.mark.parametrize("pre_sign", [True, False])
+def test_a_reader_reads_any_part_of_an_object(repo: lakefs.Repository, pre_sign: bool) -> None:
+    data = bytes(range(256)) * 1000
+    item = repo.branch("main").object("a")
+    item.upload(data=data, pre_sign=pre_sign)
+    with item.reader(mode="rb", pre_sign=pre_sign) as stream:
+        assert (stream.read(10), stream.tell()) == (data[:10], 10)
+        stream.seek(-7, os.SEEK_END)
+        assert (stream.read(100), stream.read(1)) == (data[-7:], b"")
+        stream.seek(200_000)
+        stream.seek(56, os.SEEK_CUR)
+        assert stream.read(300) == data[200_056:200_356]
+    item.upload(data="é\nü\n\n", pre_sign=pre_sign)
+    with item.reader(mode="r", pre_sign=pre_sign) as text:
+        assert list(text) == ["é\n", "ü\n", "\n"]
+    item.upload(data=b"", pre_sign=pre_sign)
+    with item.reader(mode="rb", pre_sign=pre_sign) as stream:
+        assert stream.read() == b""
+
+
+@pytest.mark.parametrize("pre_sign", [True, False])
+def test_a_writer_of_a_new_object_replaces_none(repo: lakefs.Repository, pre_sign: bool) -> None:
+    item = repo.branch("main").object("a")
+    first, late = (item.writer(mode="xb", pre_sign=pre_sign) for _ in range(2))
+    first.write(b"first")
+    late.write(b"late")
+    first.close()
+    with pytest.raises(ObjectExistsException):
+        late.close()
+    assert item.reader(mode="rb").read() == b"first"
+
+
+def test_a_copy_and_a_removal_are_changes_like_others(repo: lakefs.Repository) -> None:
+    main = repo.branch("main")
+    put(main, a="1", b="2")
+    main.commit("m")
+    copied = main.object("a").copy("main", "folder/copy")
+    main.object("b").delete()
+    assert (copied.reader(mode="r").read(), main.object("b").exists()) == ("1", False)
+    assert [(item.type, item.path) for item in main.uncommitted()] == [("removed", "b"), ("added", "folder/copy")]
+    main.reset_changes()
+    assert [item.path for item in main.objects()] == ["a", "b"]
+    with pytest.raises(ObjectNotFoundException):
+        main.object("folder/copy").reader(mode="r").read()
+
+
+def test_listings_longer_than_a_page_are_whole_whatever_the_pages(repo: lakefs.Repository, tmp_path: Path) -> None:
+    main = repo.branch("main")
+    wanted = sorted(f"{number % 7}/{number:04}" for number in range(1100))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: main.object(path).upload(data=b"x", pre_sign=False), wanted))
+    assert [item.path for item in main.uncommitted(amount=333)] == wanted
+    main.commit("m")
+    for amount in (1000, 137):
+        assert [item.path for item in main.objects(amount=amount)] == wanted
+    assert [item.path for item in main.objects(amount=2, delimiter="/")] == [f"{number}/" for number in range(7)]
+    assert [item.path for item in main.objects(prefix="3/", after=wanted[500], amount=10)] == [
+        path for path in wanted if path.startswith("3/") and path > wanted[500]
+    ]
+    assert [item.path for item in repo.ref("main~1").diff("main", amount=400)] == wanted
+    for name in ("b", "c", "d"):
+        repo.branch(name).create("main")
+    assert [branch.id for branch in repo.branches(amount=1)] == ["b", "c", "d", "main"]
+    assert [commit.message for commit in main.log(amount=1)] == ["m", "Repository created"]
+
+
+def test_a_commit_has_its_author_and_its_words(repo: lakefs.Repository, client: Client) -> None:
+    main = repo.branch("main")
+    put(main, a="1")
+    found = main.commit("é \U0001f600\nsecond line", metadata={"k": "ü"}).get_commit()
+    assert (found.message, found.metadata) == ("é \U0001f600\nsecond line", {"k": "ü"})
+    assert found.committer == client.config.username
+    with pytest.raises(BadRequestException):
+        main.commit("nothing is staged")
 
 
 def test_history_is_made_and_read(repo: lakefs.Repository) -> None:
@@ -147,6 +235,59 @@ def test_every_typed_answer_of_the_sdk_is_well_formed(client: Client, repo: lake
     assert raised.value.status == 501
 
 
+def test_an_address_is_asked_for_filled_and_linked(client: Client, repo: lakefs.Repository) -> None:
+    staging = client.sdk_client.staging_api
+    place = staging.get_physical_address(repo.id, "main", "a", presign=True)
+    sent = urllib3.request("PUT", place.presigned_url, body=b"bytes")
+    assert sent.status == 200
+    words = lakefs_sdk.StagingMetadata(
+        staging=place, checksum=sent.headers["ETag"], size_bytes=5, user_metadata={"k": "v"}, content_type="text/csv"
+    )
+    stats = staging.link_physical_address(repo.id, "main", "a", words)
+    assert (stats.path, stats.size_bytes, stats.metadata, stats.content_type) == ("a", 5, {"k": "v"}, "text/csv")
+    with pytest.raises(lakefs_sdk.ApiException) as raised:
+        staging.link_physical_address(repo.id, "main", "a", words)
+    assert raised.value.status == 400
+    assert repo.ref("main").object("a").reader(mode="rb").read() == b"bytes"
+
+
+def test_what_is_said_of_an_object_can_be_changed(client: Client, repo: lakefs.Repository) -> None:
+    put(repo.branch("main"), a="1")
+    sdk = client.sdk_client
+    wanted = lakefs_sdk.UpdateObjectUserMetadata(set={"k": "v"})
+    sdk.experimental_api.update_object_user_metadata(repo.id, "main", "a", wanted)
+    stats = sdk.objects_api.stat_object(repo.id, "main", "a")
+    assert (stats.metadata, stats.size_bytes) == ({"k": "v"}, 1)
+    assert sdk.objects_api.head_object(repo.id, "main", "a") is None
+
+
+def test_a_branch_is_reset_to_another_commit(client: Client, repo: lakefs.Repository) -> None:
+    main = repo.branch("main")
+    put(main, a="1")
+    first = main.commit("first")
+    put(main, a="2")
+    main.commit("second")
+    client.sdk_client.experimental_api.hard_reset_branch(repo.id, "main", first.id)
+    assert main.get_commit().id == first.id
+    assert main.object("a").reader(mode="r").read() == "1"
+
+
+def test_the_runs_of_hooks_are_well_formed(client: Client, repo: lakefs.Repository) -> None:
+    main = repo.branch("main")
+    put(main, **{"_lakefs_actions/guard.yaml": "not an action"})
+    with pytest.raises(ServerException) as raised:
+        main.commit("m")
+    assert raised.value.status_code == 412
+    actions = client.sdk_client.actions_api
+    [run] = actions.list_repository_runs(repo.id, branch="main").results
+    assert (run.event_type, run.status, run.branch) == ("pre-commit", "failed", "main")
+    assert actions.get_run(repo.id, run.run_id).run_id == run.run_id
+    [hook] = actions.list_run_hooks(repo.id, run.run_id).results
+    assert hook.status == "failed"
+    assert b"action file" in bytes(actions.get_run_hook_output(repo.id, run.run_id, hook.hook_run_id))
+    assert actions.list_repository_runs(repo.id, branch="other").results == []
+
+
 def test_lakefs_client_lists_uploads_and_downloads(
     credentials: Credentials, repo: lakefs.Repository, tmp_path: Path
 ) -> None:
@@ -189,3 +330,46 @@ def test_lakefs_spec_is_a_file_system_on_it(credentials: Credentials, repo: lake
     assert (tmp_path / "b").read_bytes() == b"together"
     files.rm_file(f"{repo.id}/main/b")
     assert not files.exists(f"{repo.id}/main/b")
+
+
+def test_pandas_reads_and_writes_lakefs_urls(credentials: Credentials, repo: lakefs.Repository) -> None:
+    options = {
+        "host": credentials.endpoint,
+        "username": credentials.access_key_id,
+        "password": credentials.secret_access_key,
+    }
+    table = pd.DataFrame({"a": [1, 2], "b": ["é", "x,y"]})
+    for ending, write, read in (
+        ("csv", partial(table.to_csv, index=False), pd.read_csv),
+        ("parquet", table.to_parquet, pd.read_parquet),
+    ):
+        url = f"lakefs://{repo.id}/main/tables/t.{ending}"
+        write(url, storage_options=options)
+        pd.testing.assert_frame_equal(read(url, storage_options=options), table)
+
+
+def test_lakefs_spec_puts_gets_and_removes_folders(
+    credentials: Credentials, repo: lakefs.Repository, tmp_path: Path
+) -> None:
+    files = LakeFSFileSystem(
+        host=credentials.endpoint,
+        username=credentials.access_key_id,
+        password=credentials.secret_access_key,
+        use_listings_cache=False,
+    )
+    for name in ("x/1", "x/y/2", "3"):
+        (tmp_path / "up" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "up" / name).write_text(name)
+    place = f"{repo.id}/main/in"
+    files.put(f"{tmp_path}/up/", f"{place}/", recursive=True)
+    assert files.find(place) == [f"{place}/{name}" for name in ("3", "x/1", "x/y/2")]
+    assert files.du(place) == len("3x/1x/y/2")
+    files.get(f"{place}/", f"{tmp_path}/down/", recursive=True)
+    assert (tmp_path / "down" / "x" / "y" / "2").read_text() == "x/y/2"
+    files.cp_file(f"{place}/3", f"{place}/4")
+    assert files.cat_file(f"{place}/4") == b"3"
+    assert files.cat_file(f"{place}/x/1", start=2, end=3) == b"1"
+    files.rm(f"{place}/x", recursive=True)
+    assert files.find(place) == [f"{place}/3", f"{place}/4"]
+    with pytest.raises(FileNotFoundError):
+        files.cat_file(f"{place}/x/1")

@@ -87,14 +87,21 @@ def presigned_object(call: Call) -> Response:
 
 def bytes_of(call: Call, item: Entry) -> Response:
     """An object's bytes, or the stretch of them that is asked for."""
-    if item.digest and f'"{item.digest}"' in call.headers.get("if-none-match", "").split(", "):
+    if {item.digest, "*"} & tags_in(call.headers.get("if-none-match", "")):
         return Response(status_code=304, headers={"ETag": f'"{item.digest}"'})
     status, start, end = wanted_range(call, item)
     stream = call.lake.read(item)
     if start:
         stream.seek(start)
+    elif end < item.size:
+        call.lake.objects.map(item.digest).release()  # what is not read to its end is not hashed on the way
     headers = headers_of(item, status, start, end)
     return Bytes(blocks(stream, end - start), status, headers)
+
+
+def tags_in(header: str) -> set[str]:
+    """The digests in a header that lists entity tags, weak ones among them."""
+    return {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
 
 
 def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
@@ -104,7 +111,8 @@ def wanted_range(call: Call, item: Entry) -> tuple[int, int, int]:
         Rejected: when there is no such stretch.
     """
     found = RANGE.fullmatch(call.headers.get("range", ""))
-    if found is None or found[0] == "bytes=-":
+    is_other = call.headers.get("if-range", f'"{item.digest}"') != f'"{item.digest}"'
+    if found is None or found[0] == "bytes=-" or is_other:
         return 200, 0, item.size
     first = int(found[1]) if found[1] else max(0, item.size - int(found[2]))
     last = min(int(found[2]), item.size - 1) if found[1] and found[2] else item.size - 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -218,7 +220,8 @@ class Guard:
             self.let_in(Request(scope))
         except EngineError as error:
             await refusal(error)(scope, receive, send)
-        else:
+            return
+        with suppress(asyncio.CancelledError):  # the server ends: who is still not served is cut off, and that is all
             await self.app(scope, receive, send)
 
     def let_in(self, request: Request) -> None:
@@ -384,6 +387,6 @@ def run(app: Guard, listening: socket.socket) -> None:
         log_level="warning",
         server_header=False,
         timeout_keep_alive=60,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=3,
     )
     uvicorn.Server(config).run(sockets=[listening])
