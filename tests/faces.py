@@ -83,7 +83,7 @@ class Face:
         """Send a request; ``key`` is the header that signs it, ours unless another or ``None`` is given."""
         sent = {"Authorization": self.key if key == "" else key, "Content-Type": "application/json", **(headers or {})}
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        connection = http.client.HTTPConnection(*self.address, timeout=60)
         target += f"?{urlencode(query)}" if query else ""
         connection.request(method, target, data, {name: value for name, value in sent.items() if value is not None})
         response = connection.getresponse()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,20 @@ def test_damaged_keys_let_nobody_in_and_are_said(tmp_path: Path) -> None:
         (tmp_path / ".engine" / "lake" / "keys.json").write_text("{")
         answer = face.ask("GET", f"{API}/repositories", key="Basic YTpi")
         assert (answer.status, answer.json) == (500, {"message": "the file of access keys is damaged"})
+
+
+@pytest.mark.slow
+def test_a_lake_that_another_process_keeps_locked_is_503_and_worth_another_try(tmp_path: Path) -> None:
+    with tight_face(tmp_path / ".engine", largest=1000, patience=1) as face:
+        repo = new_repository(face)
+        with closing(sqlite3.connect(tmp_path / ".engine" / "lake" / "lake.db", isolation_level=None)) as db:
+            db.execute("begin immediate")
+            answer = face.put(repo, "a", b"x", headers={"Content-Type": "application/octet-stream"})
+            assert (answer.status, answer.json, answer.headers["retry-after"]) == (
+                503, {"message": "the lake is busy; try again"}, "1",
+            )  # fmt: skip
+            assert face.ask("GET", f"{API}/repositories/{repo}").status == 200
+        assert face.put(repo, "a", b"x").status == 201
 
 
 # -- history ------------------------------------------------------------------------------------------
