@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
 import json
-import os
 import re
 import secrets
 import signal
@@ -16,161 +14,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from engine.digest import sha256
-from engine.lake.credentials import Credentials
 from engine.lake.embedded.lake import EmbeddedLake
 from engine.store.objects import ObjectStore
-from lakes import served_address
-
-API = "/api/v1"
-# A server that takes no object over 300,000 bytes and waits no longer than a second for the rest of a body.
-TIGHT = """
-import sys
-from pathlib import Path
-from engine.lake.rest.server import application, listen, run
-from engine.lake.rest.state import Keys, State
-from engine.wiring import embedded_lake
-home = Path(sys.argv[1])
-keys = Keys(home / "lake" / "keys.json")
-key = keys.first()
-listening = listen("127.0.0.1", 0)
-port = listening.getsockname()[1]
-state = State(keys=keys, largest=300_000, patience=1.0)
-print(port, key.id, key.secret, state.sign("read " + "a" * 64, -1)[0], flush=True)
-run(application(embedded_lake(home), state), listening)
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Face:
-    """A server, the folder of its project, and how to ask it; ``over`` signed an address that is no longer valid."""
-
-    credentials: Credentials
-    folder: Path
-    over: str = ""
-
-    @property
-    def address(self) -> tuple[str, int]:
-        url = urlsplit(self.credentials.endpoint)
-        return str(url.hostname), int(url.port or 0)
-
-    @property
-    def key(self) -> str:
-        both = f"{self.credentials.access_key_id}:{self.credentials.secret_access_key}"
-        return f"Basic {base64.b64encode(both.encode()).decode()}"
-
-    def ask(
-        self,
-        method: str,
-        target: str,
-        body: object = None,
-        *,
-        key: str | None = "",
-        headers: Any = None,
-        **query: object,
-    ) -> Answer:
-        """Send a request; ``key`` is the header that signs it, ours unless another or ``None`` is given."""
-        sent = {"Authorization": self.key if key == "" else key, "Content-Type": "application/json", **(headers or {})}
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
-        target += f"?{urlencode(query)}" if query else ""
-        connection.request(method, target, data, {name: value for name, value in sent.items() if value is not None})
-        response = connection.getresponse()
-        found = Answer(status=response.status, headers={k.lower(): v for k, v in response.getheaders()}, body=b"")
-        try:
-            found = Answer(status=found.status, headers=found.headers, body=response.read())
-        finally:
-            connection.close()
-        return found
-
-    def put(self, repository: str, path: str, data: bytes, **more: Any) -> Answer:
-        kind = {"Content-Type": "application/octet-stream", **more.pop("headers", {})}
-        place = f"{API}/repositories/{repository}/branches/main/objects"
-        return self.ask("POST", place, data, headers=kind, path=path, **more)
-
-    def get(self, repository: str, path: str, ref: str = "main", **more: Any) -> Answer:
-        return self.ask("GET", f"{API}/repositories/{repository}/refs/{ref}/objects", path=path, **more)
-
-
-@pytest.fixture(scope="module")
-def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
-    folder = tmp_path_factory.mktemp("face")
-    (folder / "inside").mkdir()
-    (folder / "inside" / "a.csv").write_bytes(b"a")
-    (folder / "outside.csv").write_bytes(b"secret")
-    (folder / "inside" / "link").symlink_to(folder / "outside.csv")
-    os.mkfifo(folder / "inside" / "pipe")
-    with served_address(folder, "--import-root", str(folder / "inside")) as found:
-        yield Face(credentials=found, folder=folder)
-
-
-@pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Face]:
-    folder = tmp_path_factory.mktemp("tight")
-    command = [sys.executable, "-c", TIGHT, str(folder / ".engine")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port, id, secret, over = process.stdout.readline().split()
-            endpoint = f"http://127.0.0.1:{port}"
-            found = Credentials(endpoint=endpoint, access_key_id=id, secret_access_key=secret)
-            face = Face(credentials=found, folder=folder, over=over)
-            new_repository(face, "repo")
-            yield face
-        finally:
-            process.kill()
-
-
-@contextmanager
-def another(face: Face) -> Iterator[tuple[subprocess.Popen[str], Face, dict[str, str]]]:
-    """A second server of the same lake, which the same key opens, and what it said."""
-    command = [sys.executable, "-m", "engine.cli.main", "lake", "serve", "--port", "0", "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=face.folder, text=True, **pipes) as process:
-        try:
-            assert process.stdout is not None
-            said = json.loads(process.stdout.readline())
-            yield process, replace(face, credentials=replace(face.credentials, endpoint=said["endpoint"])), said
-        finally:
-            process.kill()
-
-
-COUNT = iter(range(1000))
-
-
-def new_repository(face: Face, name: str) -> str:
-    body = {"name": name, "storage_namespace": f"local://{name}"}
-    assert face.ask("POST", f"{API}/repositories", body).status == 201
-    return name
-
-
-@pytest.fixture
-def repo(face: Face) -> str:
-    return new_repository(face, f"repo-{next(COUNT)}")
-
+from faces import API, Answer, Face, another, new_repository
 
 # -- who may come in ----------------------------------------------------------------------------------
 
@@ -301,21 +158,23 @@ def test_a_bad_request_has_its_status_and_a_message_that_gives_nothing_away(
 
 
 def test_an_object_that_is_too_large_is_413_and_leaves_nothing(tight: Face) -> None:
-    assert tight.put("repo", "big", b"x" * 300_001).status == 413
+    assert tight.put("repo", "big", b"x" * 20_000_001).status == 413
     assert tight.get("repo", "big").status == 404
     assert [path for path in (tight.folder / ".engine" / "objects").rglob("tmp/*") if path.is_file()] == []
-    assert tight.put("repo", "fits", b"x" * 300_000).status == 201
+    assert tight.put("repo", "fits", b"x" * 20_000_000).status == 201
 
 
-def test_a_slow_client_is_given_up_and_keeps_nobody_waiting(tight: Face) -> None:
+@pytest.mark.parametrize("sent", [4, 1_500_000], ids=["a little", "so much that it is being written"])
+def test_a_slow_client_is_given_up_and_keeps_nobody_waiting(tight: Face, sent: int) -> None:
     with socket.create_connection(tight.address, timeout=10) as slow:
         head = f"POST {API}/repositories/repo/branches/main/objects?path=slow HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        slow.sendall(f"{head}Authorization: {tight.key}\r\nContent-Length: 1000\r\n\r\nhalf".encode())
+        slow.sendall(f"{head}Authorization: {tight.key}\r\nContent-Length: 1600000\r\n\r\n".encode() + b"x" * sent)
         started = time.monotonic()
         assert tight.ask("GET", f"{API}/repositories").status == 200
         assert time.monotonic() - started < 1
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
     assert tight.get("repo", "slow").status == 404
+    assert [path for path in (tight.folder / ".engine" / "objects").rglob("tmp/*") if path.is_file()] == []
 
 
 def test_a_client_that_goes_away_in_the_middle_leaves_nothing(face: Face, repo: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ from urllib.parse import unquote, urlsplit
 from starlette.responses import Response
 
 from engine.errors import EngineError
-from engine.lake.embedded.folder import reading_file
-from engine.lake.protocol import Commit
+from engine.lake.embedded.folder import changes_to, commit_all, found_in, keep_files, reading_file
+from engine.lake.embedded.lake import keep_path
+from engine.lake.embedded.names import require_path
+from engine.lake.embedded.tree import Changes, Row
+from engine.lake.protocol import Commit, DirtyBranch, HookRefused, NothingToCommit, Signed
 from engine.lake.rest import shapes
 from engine.lake.rest.calls import Call, Rejected, document, nothing
 from engine.lake.rest.refs import overrides_of
@@ -23,12 +28,23 @@ MOST_REMEMBERED = 1000
 OUTSIDE = "only what lies below a folder of --import-root can be imported"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A file, or a folder with all that is below it, and the path that it gets, or that all of them begin with."""
+
+    path: Path
+    destination: str
+    is_folder: bool
+
+
 def start_import(call: Call) -> Response:
     """``POST .../branches/B/import``: what is to be imported, and the id under which to ask what became of it."""
     found = call.body.get("paths")
     if not isinstance(found, list) or not found:
         raise Rejected(400, "paths in the body is not a list of what to import")
     sources = [source_of(call, item) for item in found]
+    signed = overrides_of(call, "commit")
+    signed = signed if signed.message else replace(signed, message="Import objects")
     call.lake.require_head(call.repository, call.branch)
     id = secrets.token_hex(10)
     status: dict[str, Any] = {"completed": False, "update_time": now(), "ingested_objects": 0}
@@ -36,12 +52,12 @@ def start_import(call: Call) -> Response:
         for name in list(call.state.imports)[:-MOST_REMEMBERED]:
             del call.state.imports[name]
         call.state.imports[f"{call.repository}/{call.branch}/{id}"] = status
-    threading.Thread(target=carry_out, args=(call, sources, status), daemon=True).start()
+    threading.Thread(target=carry_out, args=(call, sources, signed, status), daemon=True).start()
     return document({"id": id}, 202)
 
 
-def source_of(call: Call, item: Any) -> tuple[Path, str, bool]:
-    """A file or folder to import, where it goes, and whether it is a folder.
+def source_of(call: Call, item: Any) -> Source:
+    """An item of what is to be imported.
 
     Raises:
         Rejected: for what is not below a folder that may be imported from.
@@ -53,7 +69,12 @@ def source_of(call: Call, item: Any) -> tuple[Path, str, bool]:
         raise Rejected(403, OUTSIDE)
     if item["type"] not in ("object", "common_prefix"):
         raise Rejected(400, "type of an item is object or common_prefix")
-    return path, item["destination"], item["type"] == "common_prefix"
+    destination, is_folder = item["destination"], item["type"] == "common_prefix"
+    if not is_folder:
+        require_path(destination)
+    elif destination and not destination.endswith("/"):
+        destination += "/"
+    return Source(path=path, destination=destination, is_folder=is_folder)
 
 
 def require_kind(path: Path, *, is_folder: bool) -> None:
@@ -108,43 +129,64 @@ def require_within(folder: Path, roots: tuple[Path, ...]) -> None:
                     folders.append(entry.path)
 
 
-def carry_out(call: Call, sources: list[tuple[Path, str, bool]], status: dict[str, Any]) -> None:
-    """Put all sources and commit them."""
+def carry_out(call: Call, sources: list[Source], signed: Signed, status: dict[str, Any]) -> None:
+    """Read all sources and commit what they change, as one commit or none."""
     try:
-        for path, destination, is_folder in sources:
-            require_kind(path, is_folder=is_folder)
-            if is_folder:
-                require_within(path, call.state.roots)
-                status["ingested_objects"] += call.lake.put_folder(
-                    call.repository, call.branch, destination, path
-                ).files
-            else:
-                call.lake.put(call.repository, call.branch, destination, path)
-                status["ingested_objects"] += 1
-            status["update_time"] = now()
-            if status.get("cancelled"):
-                return
-        made = commit(call)
+        if next(call.lake.changes(call.repository, call.branch), None) is not None:
+            raise DirtyBranch(call.repository, call.branch)
+        changes: dict[str, Row | None] = {}
+        for source in sources:
+            changes.update(changes_by(call, source, status))
+        made = commit(call, sources, signed, changes)
         status["commit"] = shapes.commit(call.lake.stored(call.repository, made.id))
     except EngineError as error:
         status["error"] = {"message": error.fact}
     finally:
+        if "commit" not in status:
+            status.setdefault("error", {"message": "internal error; the server's log says more"})
         status.update(completed=True, update_time=now())
 
 
-def commit(call: Call) -> Commit:
-    """Commit what was imported."""
-    signed = overrides_of(call, "commit")
-    return call.lake.commit_changes(call.repository, call.branch, signed, {})
+def changes_by(call: Call, source: Source, status: dict[str, Any]) -> Changes:
+    """What a source changes. A folder takes the place of all that is below its destination, as in lakeFS."""
+
+    def count(_: int) -> None:
+        status.update(update_time=now(), ingested_objects=status["ingested_objects"] + 1)
+        if status.get("cancelled"):
+            raise Rejected(409, "the import was cancelled")
+
+    require_kind(source.path, is_folder=source.is_folder)
+    if not source.is_folder:
+        digest, size = keep_path(call.lake.objects, source.path)
+        count(size)
+        return {source.destination: [source.destination, digest, size, int(time.time())]}
+    require_within(source.path, call.state.roots)
+    kept = keep_files(call.lake.objects, found_in(source.path, source.destination), count)
+    there = call.lake.rows_below(call.repository, call.branch, source.destination)
+    return changes_to(there, kept, delete=True)
+
+
+def commit(call: Call, sources: list[Source], signed: Signed, changes: Changes) -> Commit:
+    """Commit what was imported. If a hook says no, nothing of it stays staged."""
+    try:
+        made = commit_all(call.lake, call.repository, call.branch, signed, changes)
+    except HookRefused:
+        for source in sources:
+            drop = call.lake.reset_below if source.is_folder else call.lake.reset_path
+            drop(call.repository, call.branch, source.destination)
+        raise
+    if made is None:
+        raise NothingToCommit("all that was to be imported is there already", hint="")
+    return made
 
 
 def import_status(call: Call) -> Response:
     """``GET .../branches/B/import``."""
-    return document(known(call))
+    return document({key: value for key, value in known(call).items() if key != "cancelled"})
 
 
 def cancel_import(call: Call) -> Response:
-    """``DELETE .../branches/B/import``: what was put so far stays staged."""
+    """``DELETE .../branches/B/import``: nothing of it is committed, if it is not by then."""
     status = known(call)
     if status["completed"]:
         raise Rejected(409, "the import has ended")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from email.utils import formatdate
-from typing import BinaryIO
+from functools import partial
+from typing import Any, BinaryIO, TypeVar
 
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
@@ -21,30 +22,30 @@ from engine.lake.rest import shapes
 from engine.lake.rest.calls import LATEST, MOST, Call, Rejected, document, nothing, page
 from engine.lake.rest.state import SIGNED_FOR, Waiting
 
+T = TypeVar("T")
 BLOCK = 1 << 20
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def list_objects(call: Call) -> Response:
     """``GET .../refs/REF/objects/ls``."""
-    if not call.query.get("delimiter") and not call.flag("presign"):
-        prefix, after = call.query.get("prefix", ""), call.query.get("after", "")
+    prefix, after, delimiter = (call.query.get(key, "") for key in ("prefix", "after", "delimiter"))
+    if not delimiter and not call.flag("presign"):
         rows = call.lake.rows_below(call.repository, call.ref, prefix, after)
-        shown = shapes.row_stats if call.flag("user_metadata", default=True) else shapes.row_stats_alone
-        return page(call, rows, shown, tree.last_of)
-    found = call.lake.list(
-        call.repository,
-        call.ref,
-        call.query.get("prefix", ""),
-        after=call.query.get("after", ""),
-        delimiter=call.query.get("delimiter", ""),
-    )
-    if call.flag("presign"):
-        return page(call, found, lambda item: signed_stats(call, item), lambda item: item.path)
-    return page(call, found, shapes.stats, lambda item: item.path)
+        return page(call, rows, bare(call, shapes.row_stats), tree.last_of)
+    found = call.lake.list(call.repository, call.ref, prefix, after=after, delimiter=delimiter)
+    shown = partial(signed_stats, call) if call.flag("presign") else shapes.stats
+    return page(call, found, bare(call, shown), lambda item: item.path)
 
 
-def signed_stats(call: Call, item: Entry) -> dict[str, object]:
+def bare(call: Call, shown: Callable[[T], dict[str, Any]]) -> Callable[[T], dict[str, Any]]:
+    """``shown``, without what users wrote on objects where the call does not want it."""
+    if call.flag("user_metadata", default=True):
+        return shown
+    return lambda item: {key: value for key, value in shown(item).items() if key != "metadata"}
+
+
+def signed_stats(call: Call, item: Entry) -> dict[str, Any]:
     """``ObjectStats`` with an address that needs no key."""
     return shapes.stats(item) if item.is_prefix else shapes.stats(item, *shapes.signed_address(call, item))
 

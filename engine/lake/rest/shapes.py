@@ -80,13 +80,6 @@ def row_stats(row: Row) -> dict[str, Any]:
     }
 
 
-def row_stats_alone(row: Row) -> dict[str, Any]:
-    """``ObjectStats`` of an object, without what its user wrote on it."""
-    found = row_stats(row)
-    del found["metadata"]
-    return found
-
-
 def prefix(path: str) -> dict[str, Any]:
     """``ObjectStats`` of all objects that begin alike."""
     return {
