@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import os
 import shutil
@@ -19,6 +20,7 @@ from engine.store.durable import made_once
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
 MOST_KEPT = 8
+COUNTS = 1 << 16
 
 
 class Connection(sqlite3.Connection):
@@ -171,6 +173,7 @@ class Connections:
                 db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
                 db.execute("begin immediate")
                 with db:
+                    advance(db)
                     yield db
             except sqlite3.DatabaseError as error:
                 self.drop()
@@ -194,9 +197,28 @@ def transaction(path: Path, schema: str) -> Iterator[sqlite3.Connection]:
             with closing(connect(path)) as db:
                 db.executescript(f"begin immediate;{schema}")
                 with db:
+                    advance(db)
                     yield db
         except sqlite3.DatabaseError as error:
             raise translate(error, path) from error
+
+
+def advance(db: sqlite3.Connection) -> None:
+    """Count a transaction, in the header of the file: the low half is the count, the high half a check of it."""
+    count = ((count_of(db) or 0) + 1) % COUNTS
+    db.execute(f"pragma application_id = {with_check(count)}")
+
+
+def count_of(db: sqlite3.Connection) -> int | None:
+    """How many transactions the file has seen, modulo 65,536; ``None`` when that was altered."""
+    found = int(db.execute("pragma application_id").fetchone()[0])
+    return found % COUNTS if found == 0 or found == with_check(found % COUNTS) else None
+
+
+def with_check(count: int) -> int:
+    """A count and its CRC, as the signed number of 32 bits that SQLite has room for."""
+    check = binascii.crc_hqx(count.to_bytes(2, "big"), 0x5EA1)
+    return ((check ^ 0x8000) - 0x8000) * COUNTS + count
 
 
 def translate(error: sqlite3.DatabaseError, path: Path) -> EngineError:
