@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -137,7 +139,20 @@ def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> Ru
         git=git_state(loaded.root),
         verdicts=tuple(verdicts(plan, placed, desk.store)),
         overrides=loaded.overrides,
+        host=host(),
     )
+
+
+def host() -> dict[str, Any]:
+    """Facts about this machine, for the record; none of them is identity."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "name": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "memory": memory,
+    }
 
 
 def iso(moment: datetime) -> str:
@@ -179,12 +194,14 @@ def keep_sources(prepared: Prepared) -> None:
         store.put(data)
     store.put(canonical_json(sorted(resolved.modules.items())))
     store.put(canonical_json(resolved.environment))
+    store.put(canonical_json(prepared.plan.document()))
     for pin in resolved.answers.data.values():
         store.put(canonical_json(sorted(pin.manifest.items())))
 
 
 def publish(record: RunRecord, registry: Registry) -> None:
-    """Make the run's model version visible, now that its record is on the disk, unless that was done before."""
+    """Enter the record, now that it is on the disk, in the ledger; a model's version becomes visible with it."""
     model = record.summary["model"]
-    if record.status == "passed" and registry.awaits(model["name"], model["version"], record.run_id):
-        registry.confirm(model["name"], model["version"], record.run_id, record.digest)
+    if not registry.knows(record.digest):
+        version = model["version"] if record.status == "passed" else None
+        registry.note_run(model["name"], record.run_id, record.digest, record.status, version)

@@ -12,7 +12,8 @@ from engine.execute.protocol import StepOutcome, outcome_from
 from engine.plan.model import Plan, Step
 from engine.steps.model import Artifact, Inputs
 from engine.steps.seals import seal_path
-from engine.store.objects import ObjectStore, write_once
+from engine.store.checked import read_checked, write_checked
+from engine.store.objects import ObjectStore
 
 
 class StepCache:
@@ -28,11 +29,11 @@ class StepCache:
 
     def find(self, step: Step, key: str) -> StepOutcome | None:
         """The outcome that this step had, if it may be used again and all its artifacts are still here."""
-        path = self.path(key)
-        if step.effects or not path.is_file():
+        data = None if step.effects else read_checked(self.path(key))
+        if data is None:
             return None
         try:
-            outcome = outcome_from(json.loads(path.read_bytes()))
+            outcome = outcome_from(json.loads(data))
         except (ValueError, KeyError, TypeError):
             return None  # a damaged entry is as good as none: the step runs
         if not all(self.is_here(artifact) for artifact in outcome.outputs.values()):
@@ -50,8 +51,8 @@ class StepCache:
         """Keep an outcome for later runs. Effects are not kept, nor a refusal that rests on a clock."""
         refused = outcome.verdict is not None and not outcome.verdict["passed"]
         path = self.path(outcome.key)
-        if outcome.status == "ran" and not step.effects and not refused and not path.exists():
-            write_once(path, canonical_json(outcome.document()))
+        if outcome.status == "ran" and not step.effects and not refused and read_checked(path) is None:
+            write_checked(path, canonical_json(outcome.document()))
 
 
 def gather(step: Step, outcomes: Mapping[str, StepOutcome]) -> Inputs:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.digest import digest_of, manifest_digest
+from engine.digest import digest_of, manifest_digest, plain
 from engine.spec.model import KeyPath
 
 
@@ -69,6 +69,20 @@ class Step:
             "threads": self.resources.cpus,
         }
 
+    def document(self) -> dict[str, Any]:
+        """As JSON, with the digests of its sets of modules and distributions."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "params": plain(self.params),
+            "inputs": {port: [source.step, source.output] for port, source in self.inputs.items()},
+            "outputs": list(self.outputs),
+            "modules": manifest_digest(self.modules),
+            "distributions": manifest_digest(self.distributions),
+            "threads": self.resources.cpus,
+            "key": list(self.key),
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -92,6 +106,19 @@ class Plan:
                 for step in self.steps
             ]
         )
+
+    def document(self) -> dict[str, Any]:
+        """The whole plan as JSON: what each step was, so that a later one can be told from it.
+
+        Sets of modules and of distributions, which many steps share, stand in it once, by their digests.
+        """
+        return {
+            "name": self.name,
+            "platform": dict(self.platform),
+            "modules": {manifest_digest(step.modules): dict(step.modules) for step in self.steps},
+            "distributions": {manifest_digest(step.distributions): dict(step.distributions) for step in self.steps},
+            "steps": [step.document() for step in self.steps],
+        }
 
     def key(self, step: Step, inputs: Mapping[str, str]) -> str:
         """The cache key of a step: what it is, where it runs, and the digests of its inputs by port."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.digest import plain, prefixed
+from engine.digest import digest_of, plain, prefixed
 from engine.execute.protocol import StepOutcome
 from engine.record.model import BUILD_TYPE, PREDICATE, STATEMENT, RunResult, RunStatus
 
@@ -16,8 +16,9 @@ def build(result: RunResult, version: str) -> dict[str, Any]:
     """The in-toto statement of an execution, with an SLSA provenance predicate.
 
     ``externalParameters`` are the run's identity and nothing else; ``internalParameters`` its operation;
-    ``resolvedDependencies`` every pin; ``byproducts`` the summary and each step's outcome. The subjects are the
-    artifacts by step and output. A signature has its place round the statement, in a DSSE envelope.
+    ``resolvedDependencies`` every pin; ``byproducts`` the summary, each step's outcome, the plan by digest, and facts
+    about the host. The subjects are the artifacts by step and output. A signature has its place
+    round the statement, in a DSSE envelope.
     """
     resolved = result.resolved
     statement = {
@@ -44,6 +45,8 @@ def build(result: RunResult, version: str) -> dict[str, Any]:
                         "name": "steps",
                         "annotations": {step.id: outcome_document(result, step.id) for step in result.plan.steps},
                     },
+                    {"name": "plan", "digest": {"sha256": digest_of(result.plan.document())}},
+                    {"name": "host", "annotations": dict(result.host)},
                 ],
             },
         },

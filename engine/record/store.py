@@ -2,8 +2,10 @@
 
 runs/<run id>/
   spec.json                  the run's identity: its SHA-256 is the run id
-  operation/<n>.json         the newest is what a server uses
-  executions/<n>/record.json one execution, as an in-toto statement
+  operation/<n>.json         the newest is what a server uses; its last line is its digest
+  executions/<n>/
+    record.json              one execution, as an in-toto statement
+    digests.json             the digest of what was to be done, and that of the whole record
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.digest import canonical_json
-from engine.errors import NotFound, UsageError, writing
-from engine.record.model import RunRecord
+from engine.digest import canonical_json, sha256
+from engine.errors import EngineError, NotFound, UsageError, writing
+from engine.record.model import RunRecord, definition_digest
 from engine.resolve.model import ResolvedSpec
+from engine.store.checked import read_checked, write_checked
 from engine.store.durable import sync_folder
 from engine.store.objects import write_once
 
@@ -51,9 +55,9 @@ class RecordStore:
         folder = self.folder(resolved.run_id) / "operation"
         data = canonical_json(resolved.operation)
         numbers = numbered(folder, ".json")
-        if numbers and (folder / f"{numbers[-1]}.json").read_bytes() == data:
+        if numbers and read_checked(folder / f"{numbers[-1]}.json") == data:
             return False
-        write_once(folder / f"{(numbers or [0])[-1] + 1}.json", data)
+        write_checked(folder / f"{(numbers or [0])[-1] + 1}.json", data)
         return True
 
     def append(self, run_id: str, statement: Mapping[str, Any]) -> RunRecord:
@@ -63,11 +67,29 @@ class RecordStore:
         with writing(self.root):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                write_once(temporary / "record.json", canonical_json(statement))
+                whole = canonical_json(statement)
+                write_once(temporary / "record.json", whole)
+                write_once(temporary / "digests.json", canonical_json(digests(statement, whole)))
                 number = self._place(temporary, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return self.read(run_id, number)
+        record = self.read(run_id, number)
+        self.point(str(record.summary["name"]), run_id)
+        return record
+
+    def point(self, name: str, run_id: str) -> None:
+        """Remember the newest run of a model's name; it is only looked at to explain a plan."""
+        with suppress(EngineError):
+            write_checked(self.pointer(name), run_id.encode())
+
+    def pointer(self, name: str) -> Path:
+        """Where the newest run of a model's name is remembered."""
+        return self.root.parent / "cache" / "newest" / name
+
+    def newest_of(self, name: str) -> RunRecord | None:
+        """The newest execution of the newest run of a model's name, as far as that is remembered."""
+        run_id = (read_checked(self.pointer(name)) or b"").decode()
+        return self.latest(run_id) if run_id else None
 
     def _place(self, temporary: Path, folder: Path) -> int:
         while True:
@@ -129,7 +151,13 @@ class RecordStore:
         """The newest operation of a run."""
         folder = self.folder(run_id) / "operation"
         numbers = numbered(folder, ".json")
-        found: dict[str, Any] = json.loads((folder / f"{numbers[-1]}.json").read_bytes()) if numbers else {}
+        if not numbers:
+            return {}
+        path = folder / f"{numbers[-1]}.json"
+        data = read_checked(path)
+        if data is None:
+            raise UsageError("the operation is damaged", place=str(path), hint="`engine verify` says what else is")
+        found: dict[str, Any] = json.loads(data)
         return found
 
     def latest(self, run_id: str) -> RunRecord | None:
@@ -157,3 +185,8 @@ def numbered(folder: Path, suffix: str = "") -> list[int]:
         return []
     names = (entry.name.removesuffix(suffix) for entry in folder.iterdir() if entry.name.endswith(suffix))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def digests(statement: Mapping[str, Any], whole: bytes) -> dict[str, str]:
+    """The two digests of a record whose bytes are ``whole``."""
+    return {"definition": f"sha256:{definition_digest(statement)}", "record": f"sha256:{sha256(whole)}"}

@@ -1,7 +1,8 @@
 """The registry in one SQLite file. Several processes may use it at once; opening it costs milliseconds.
 
 A version is *reserved* while its run is being recorded and *confirmed* once the record is on the disk, so nobody
-ever sees a version whose run cannot be shown. Every confirmed change is an entry in the ledger::
+ever sees a version whose run cannot be shown. Every recorded execution, by the digest of its record, and every
+confirmed change is an entry in the ledger::
 
     entry n = sha256(canonical JSON of {number, previous: hash of entry n-1, event})
 """
@@ -28,6 +29,9 @@ create table if not exists versions (
 create table if not exists version_runs (
   name text not null, version integer not null, run text not null, record text not null, added text not null,
   primary key (name, version, run)
+);
+create table if not exists runs (
+  record text primary key, run text not null, name text not null, status text not null
 );
 create table if not exists aliases (
   name text not null, alias text not null, version integer, primary key (name, alias)
@@ -123,13 +127,9 @@ class Registry:
             return True
         return bool(self._read("select 1 from aliases where name = ? and alias = ?", ref.name, ref.alias))
 
-    def awaits(self, name: str, version: int | None, run: str) -> bool:
-        """Whether a version is reserved that does not have this run's evidence yet."""
-        query = (
-            "select 1 from versions v where name = ? and version = ? and not exists"
-            " (select 1 from version_runs r where r.name = v.name and r.version = v.version and r.run = ?)"
-        )
-        return bool(self._read(query, name, version, run))
+    def knows(self, record: str) -> bool:
+        """Whether the ledger has an entry for the execution whose record has this digest."""
+        return bool(self._read("select 1 from runs where record = ?", record))
 
     def ledger(self) -> list[LedgerEntry]:
         """Every entry, the oldest first."""
@@ -162,16 +162,22 @@ class Registry:
             )
             return version
 
-    def confirm(self, name: str, version: int, run: str, record: str) -> None:
-        """Make a reserved version visible, with the run and the record digest that speak for it."""
+    def note_run(self, name: str, run: str, record: str, status: str, version: int | None = None) -> None:
+        """Enter an execution that was recorded in the ledger, by the digest of its record.
+
+        Args:
+            version: the version that was reserved for a run that passed. It becomes visible, with this evidence.
+        """
         with transaction(self.path, SCHEMA) as db:
-            db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
-            added = db.execute(
-                "insert or ignore into version_runs values (?, ?, ?, ?, ?)", (name, version, run, record, now())
-            ).rowcount
-            if added:
-                event = {"what": "version", "name": name, "version": version, "run": run, "record": record}
-                self._append(db, event)
+            if not db.execute("insert or ignore into runs values (?, ?, ?, ?)", (record, run, name, status)).rowcount:
+                return
+            event: dict[str, object] = {"what": "run", "name": name, "status": status, "run": run, "record": record}
+            if version is not None:
+                event.update(what="version", version=version)
+                db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
+                values = (name, version, run, record, now())
+                db.execute("insert or ignore into version_runs values (?, ?, ?, ?, ?)", values)
+            self._append(db, event)
 
     def set_alias(self, name: str, alias: str, version: int, why: str = "") -> None:
         """Point an alias at a version.

@@ -50,7 +50,7 @@ def note_sum(path: Path) -> bool:
 
 @contextmanager
 def held_still(path: Path) -> Iterator[int | None]:
-    """Keep writers out of the database at ``path``, all of which is in its one file; its count, or ``None`` when not."""
+    """Keep writers out of the database at ``path``; its count, or ``None`` unless all of it is in its one file."""
     with closing(connect(path)) as db:
         db.execute("pragma busy_timeout = 200")
         db.execute("pragma wal_checkpoint(truncate)")

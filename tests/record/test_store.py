@@ -15,6 +15,7 @@ from engine.api import Run, prepare_spec, run
 from engine.digest import sha256
 from engine.errors import DigestMismatch, NotFound, UsageError
 from engine.record.store import RecordStore
+from engine.store.checked import read_checked, write_checked
 from engine.wiring import open_home
 from projects import Project, make_project
 
@@ -162,13 +163,13 @@ class Planted:
 def planted(project: Project, folder: Path) -> str:
     """Let the cache name a pickle that makes ``folder`` as the trained model; its digest. The export has to be done."""
     store = run(project.spec, inline=True).store
-    entries = {json.loads(path.read_bytes())["id"]: path for path in project.home.glob("cache/steps/*/*.json")}
+    found = {path: json.loads(read_checked(path) or b"") for path in project.home.glob("cache/steps/*/*.json")}
+    entries = {kept["id"]: path for path, kept in found.items()}
     payload = pickle.dumps(Planted(folder))
-    kept = json.loads(entries["train"].read_bytes())
+    kept = found[entries["train"]]
     digest = kept["outputs"]["native"]["digest"] = store.put(payload)
     kept["outputs"]["native"]["size"] = len(payload)
-    entries["train"].chmod(0o644)
-    entries["train"].write_text(json.dumps(kept))
+    write_checked(entries["train"], json.dumps(kept).encode())
     entries["export"].unlink()
     return digest
 

@@ -24,8 +24,8 @@ registry, who = Registry(Path(sys.argv[1])), sys.argv[2]
 for number in range(15):
     shared = registry.reserve("model", sha256(f"shared {number}".encode()), "p")
     own = registry.reserve("model", sha256(f"{who} {number}".encode()), "p")
-    registry.confirm("model", shared, f"run-{who}-{number}", "r")
-    registry.confirm("model", own, f"run-{who}-{number}", "r")
+    registry.note_run("model", f"run-{who}-{number}", f"shared-{who}-{number}", "passed", shared)
+    registry.note_run("model", f"run-{who}-{number}", f"own-{who}-{number}", "passed", own)
     registry.set_alias("model", "production", own)
 """
 
@@ -38,7 +38,7 @@ def registry(tmp_path: Path) -> Registry:
 def register(registry: Registry, what: str, run: str = "run", name: str = "model") -> int:
     """Reserve and confirm the bytes ``what``."""
     version = registry.reserve(name, sha256(what.encode()), "package")
-    registry.confirm(name, version, run, "record")
+    registry.note_run(name, run, f"record of {run} of {name}:{version}", "passed", version)
     return version
 
 
@@ -75,7 +75,7 @@ def test_a_reserved_version_is_invisible_until_it_is_confirmed(registry: Registr
     assert registry.models() == []
     assert registry.find(ref("model")) is None
     assert registry.find(ref(f"model:{version}")) is None
-    registry.confirm("model", version, "run", "record")
+    registry.note_run("model", "run", "record", "passed", version)
     assert registry.get(ref("model")).version == version
 
 
@@ -160,7 +160,7 @@ def test_a_ledger_that_was_altered_can_be_told(registry: Registry) -> None:
 def test_confirming_twice_is_one_event(registry: Registry) -> None:
     version = registry.reserve("model", sha256(b"a"), "package")
     for _ in range(2):
-        registry.confirm("model", version, "run", "record")
+        registry.note_run("model", "run", "record", "passed", version)
     assert len(registry.ledger()) == 1
 
 

@@ -86,7 +86,7 @@ def register(registry: Path, who: str) -> int:
     found = Registry(registry)
     found.models()
     version = found.reserve("model", sha256(who.encode()), "package")
-    found.confirm("model", version, f"run-{who}", "record")
+    found.note_run("model", f"run-{who}", f"record-{who}", "passed", version)
     return version
 
 
