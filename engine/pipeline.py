@@ -49,6 +49,7 @@ class Desk:
     registry: Registry
     executor: Callable[[bool], Executor]
     settled: Callable[[Plan], Mapping[str, StepOutcome]]
+    rest: Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,12 +101,14 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
     if known is not None:
         desk.records.note_operation(resolved)
         publish(known, desk.registry)
+        desk.rest()
         return Finished(record=known, resolved=resolved, executed=False)
     desk.records.open_run(resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)
     record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
     publish(record, desk.registry)
+    desk.rest()
     return Finished(record=record, resolved=resolved, executed=True)
 
 

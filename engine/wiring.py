@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
     from engine.record.store import RecordStore
+    from engine.record.verify import Archive
     from engine.registry.registry import Registry
     from engine.resolve.closure import SourceIndex
     from engine.spec.load import LoadedSpec
@@ -69,6 +70,29 @@ class Home:
         from engine.spec.surroundings import source_roots
 
         return SourceIndex(source_roots(self.root), self.path / "cache" / "imports.json")
+
+    @property
+    def archive(self) -> Archive:
+        """All that was recorded, to be verified. The history of a lake on a server is that server's own to check."""
+        from engine.record.verify import Archive
+
+        lake = None if self.server else embedded_lake(self.path)
+        damage = (lambda: lake.fsck(hashing=False)) if lake else (lambda: iter(()))
+        return Archive(
+            home=self.path,
+            store=self.store,
+            records=self.records,
+            registry=self.registry,
+            lake=self.lake,
+            lake_damage=damage,
+        )
+
+    def rest(self) -> None:
+        """Write down what each database is now, byte for byte, unless somebody writes to it: for ``engine verify``."""
+        from engine.store.sums import note_sum
+
+        for path in (self.path / "registry.db", self.path / "lake" / "lake.db", self.store.packs.index):
+            note_sum(path)
 
     def pins(self) -> set[str]:
         """Digests and commit ids that the lake must keep, whatever its branches and tags say."""
@@ -168,4 +192,5 @@ def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None =
         registry=world.registry,
         executor=lambda inline: executor(inline, address),
         settled=lambda plan: settled(plan, cache),
+        rest=home.rest,
     )

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("run", "Carry out a spec and record it."),
     "watch": ("watch", "Run specs whenever a commit reaches a branch that they read."),
     "runs": ("runs", "The record of runs."),
+    "verify": ("verify", "Hash everything that was recorded again: spec, data, artifacts, ledger."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),
     "plugins": ("plugins", "What `uses:` can name."),

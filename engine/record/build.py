@@ -82,6 +82,7 @@ def dependencies(result: RunResult) -> Iterator[dict[str, Any]]:
             "digest": {"sha256": pin.digest},
             "annotations": {
                 "commit": pin.commit,
+                "format": pin.format,
                 "files": len(pin.files),
                 "bytes": sum(file.size for file in pin.files),
             },

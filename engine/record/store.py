@@ -105,6 +105,10 @@ class RecordStore:
 
     # -- reading --------------------------------------------------------------------------------------
 
+    def folders(self) -> list[str]:
+        """Every run that has a folder, whatever is in it."""
+        return sorted(entry.name for entry in self.root.iterdir()) if self.root.is_dir() else []
+
     def run_ids(self) -> list[str]:
         """Every run that has a spec."""
         if not self.root.is_dir():

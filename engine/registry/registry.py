@@ -112,7 +112,9 @@ class Registry:
                 "model", ref.name, self.models(), hint="" if self.models() else "no model is registered yet"
             )
         if ref.alias is not None:
-            raise ModelNotFound(f"alias of {ref.name}", ref.alias, self.aliases(ref.name))
+            aliases, newest = self.aliases(ref.name), self.versions(ref.name)[0].version
+            hint = "" if aliases else f"it has none yet; name a version, as {ref.name}:{newest}"
+            raise ModelNotFound(f"alias of {ref.name}", ref.alias, aliases, hint=hint)
         known = [str(item.version) for item in self.versions(ref.name)]
         raise ModelNotFound(f"version of {ref.name}", str(ref.version), known)
 
@@ -173,7 +175,8 @@ class Registry:
                 return
             event: dict[str, object] = {"what": "run", "name": name, "status": status, "run": run, "record": record}
             if version is not None:
-                event.update(what="version", version=version)
+                query = "select digest, package from versions where name = ? and version = ?"
+                event.update(what="version", version=version, **dict(db.execute(query, (name, version)).fetchone()))
                 db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
                 values = (name, version, run, record, now())
                 db.execute("insert or ignore into version_runs values (?, ?, ?, ?, ?)", values)

@@ -20,7 +20,7 @@ from engine.plugins import find, parsed, source_of
 from engine.resolve.installed import Installed
 from engine.resolve.model import Closure
 from engine.resolve.questions import CodeQuestion
-from engine.store.objects import write_once
+from engine.store.checked import read_checked, write_checked
 
 SHIPPED = ("engine.steps", "engine_plugins")
 ENGINE = "engine"
@@ -69,7 +69,7 @@ class SourceIndex:
         """Keep what was learned for the next run."""
         if self.cache is not None and self.changed:
             with contextlib.suppress(StorageFull, StorageUnwritable):  # a cache that is not kept costs time only
-                write_once(self.cache, json.dumps(self.known).encode())
+                write_checked(self.cache, json.dumps(self.known).encode())
 
     def is_project(self, path: Path) -> bool:
         """Whether a file belongs to the project and not to an environment inside its folder."""
@@ -78,12 +78,10 @@ class SourceIndex:
 
 def read_cache(cache: Path | None) -> dict[str, list[object]]:
     """The index as it was saved; a damaged one is forgotten."""
-    if cache is None or not cache.is_file():
+    data = read_checked(cache) if cache else None
+    if data is None:
         return {}
-    try:
-        found = json.loads(cache.read_bytes())
-    except ValueError:
-        return {}
+    found = json.loads(data)
     return found if isinstance(found, dict) else {}
 
 

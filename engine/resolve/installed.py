@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.digest import digest_of
 from engine.errors import StorageFull, StorageUnwritable
-from engine.store.objects import write_once
+from engine.store.checked import read_checked, write_checked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +52,14 @@ def keep(cache: Path) -> None:
         found = read(stamp())
         document = {"provides": found.provides, "versions": found.versions, "needs": found.needs}
         with suppress(StorageFull, StorageUnwritable):
-            write_once(place(cache), json.dumps(document).encode())
+            write_checked(place(cache), json.dumps(document).encode())
 
 
 def kept(path: Path) -> Installed | None:
     """What a file of the cache says, if it is there and whole."""
     try:
-        return Installed(**json.loads(path.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return Installed(**json.loads(read_checked(path) or b""))
+    except (ValueError, TypeError):
         return None
 
 

@@ -48,8 +48,8 @@ def kept() -> dict[Path, Connection]:
     return found
 
 
-def close_before_fork() -> None:
-    """Close what this thread keeps open: SQLite's locks do not survive a fork, though it believes that they do."""
+def close_kept() -> None:
+    """Close what this thread keeps open, but for what it is in the middle of."""
     for path, connection in list(kept().items()):
         if not connection.in_transaction:
             del kept()[path]
@@ -63,7 +63,8 @@ def disown_after_fork() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-os.register_at_fork(before=close_before_fork, after_in_child=disown_after_fork)
+# SQLite's locks do not survive a fork, though it believes that they do.
+os.register_at_fork(before=close_kept, after_in_child=disown_after_fork)
 
 
 def opened(path: Path, target: str, *, uri: bool = False) -> Connection:

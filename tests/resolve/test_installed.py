@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.resolve.installed import keep, survey
+from engine.store.checked import read_checked, write_checked
 
 
 def test_a_survey_knows_what_this_test_runs_with() -> None:
@@ -24,9 +25,8 @@ def test_a_survey_creates_nothing(tmp_path: Path) -> None:
 def test_what_was_kept_is_believed(tmp_path: Path) -> None:
     keep(tmp_path)
     (path,) = tmp_path.iterdir()
-    kept = json.loads(path.read_bytes())
-    path.chmod(0o644)
-    path.write_text(json.dumps({**kept, "versions": {"a": "1"}}))
+    kept = json.loads(read_checked(path) or b"")
+    write_checked(path, json.dumps({**kept, "versions": {"a": "1"}}).encode())
     keep(tmp_path)
     assert survey(tmp_path).versions == {"a": "1"}
 

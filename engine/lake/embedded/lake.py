@@ -550,10 +550,14 @@ class EmbeddedLake:
         with self._write() as book:
             return upkeep.sweep(book, self.objects, set(pins), int(clock.time() - older_than) + 1)
 
-    def fsck(self, progress: Progress | None = None) -> Iterator[Damage]:
-        """Hash everything that the lake holds and give what is not as it was stored."""
+    def fsck(self, progress: Progress | None = None, *, hashing: bool = True) -> Iterator[Damage]:
+        """Hash everything that the lake holds and give what is not as it was stored.
+
+        Args:
+            hashing: also the bytes of objects; without it they only have to be there.
+        """
         if self.path.is_file():
-            yield from upkeep.check(self._connections.connection(), self.path, self.objects, progress)
+            yield from upkeep.check(self._connections.connection(), self.path, self.objects, progress, hashing=hashing)
 
     # -- hooks ----------------------------------------------------------------------------------------
 
