@@ -15,20 +15,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from engine.digest import canonical_json
-from engine.errors import Place
+from engine.errors import Place, UsageError
 from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work
 from engine.plan.compile import compile
 from engine.plan.model import Plan
 from engine.record.build import build
 from engine.record.model import RunRecord, RunResult
+from engine.record.parts import Parts
 from engine.record.store import RecordStore
 from engine.registry.registry import Registry
-from engine.resolve.closure import DISTRIBUTION, sources
-from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in
-from engine.resolve.model import ResolvedSpec
+from engine.resolve.closure import DISTRIBUTION, closure, sources
+from engine.resolve.installed import survey
+from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in, this_platform
+from engine.resolve.model import Answers, ResolvedSpec
 from engine.resolve.questions import questions
 from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
@@ -83,6 +86,41 @@ def prepare(loaded: LoadedSpec, desk: Desk) -> Prepared:
     plan = compile(resolved)
     remember(desk.world)
     return Prepared(loaded=loaded, resolved=resolved, plan=plan, desk=desk)
+
+
+def prepare_parts(parts: Parts, desk: Desk, root: Path) -> Prepared:
+    """Resolve and compile what a recorded run, or a mixture of several, is made of. Nothing is looked up in the lake.
+
+    Args:
+        desk: its index reads sources below ``root``, where the modules of ``parts`` were laid out.
+
+    Raises:
+        UsageError: for a source of the spec that has no data.
+        EngineError: for a module or plugin that is not there.
+    """
+    if absent := sorted(parts.spec.data.keys() - parts.data.keys()):
+        raise UsageError(
+            f'there is no data for "{absent[0]}"', hint="take spec and data from runs with the same sources"
+        )
+    asked = questions(parts.spec)
+    installed = survey(desk.world.cache)
+    answers = Answers(
+        data=parts.data,
+        schemas={name: dict(as_mapping(parts.spec.data[name].schema_)) for name in asked.schemas},
+        code={question.key: closure(question, desk.world.index, installed) for question in asked.code},
+        models=parts.models,
+        platform=this_platform(),
+    )
+    remember(desk.world)
+    resolved = resolve(parts.spec, answers)
+    loaded = LoadedSpec(spec=parts.spec, path=root / "spec.yaml", shown="", root=root)
+    return Prepared(loaded=loaded, resolved=resolved, plan=compile(resolved), desk=desk)
+
+
+def as_mapping(schema: object) -> Mapping[str, Any]:
+    """A schema that is written out in the spec."""
+    assert isinstance(schema, Mapping)
+    return schema
 
 
 def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:

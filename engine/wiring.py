@@ -6,7 +6,8 @@ What it wires is imported when it is asked for: a command of the lake needs neit
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import UsageError
 from engine.lake.protocol import Lake
 from engine.spec.project import project_root
+from engine.store.durable import scratch_folder
 from engine.store.objects import ObjectStore
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from engine.lake.embedded.lake import EmbeddedLake
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
+    from engine.record.parts import Parts
     from engine.record.store import RecordStore
     from engine.record.verify import Archive
     from engine.registry.registry import Registry
@@ -172,18 +175,17 @@ def executor(inline: bool, address: str | None) -> Executor:
 
 def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None) -> Desk:
     """What a run of ``loaded`` works with, in its project's home unless another is given."""
+    home = home or open_home(loaded.root)
+    return laid_out(home, home.index, loaded.path.parent, address)
+
+
+def laid_out(home: Home, index: SourceIndex, folder: Path, address: str | None) -> Desk:
+    """What a run works with in ``home``, for a spec in ``folder`` and the sources that ``index`` reads."""
     from engine.execute.cache import settled
     from engine.pipeline import Desk
     from engine.resolve.lookup import World
 
-    home = home or open_home(loaded.root)
-    world = World(
-        lake=home.lake,
-        registry=home.registry,
-        folder=loaded.path.parent,
-        index=home.index,
-        cache=home.path / "cache",
-    )
+    world = World(lake=home.lake, registry=home.registry, folder=folder, index=index, cache=home.path / "cache")
     cache = home.cache
     return Desk(
         world=world,
@@ -194,3 +196,26 @@ def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None =
         settled=lambda plan: settled(plan, cache),
         rest=home.rest,
     )
+
+
+@contextmanager
+def bench(home: Home, parts: Parts, address: str | None = None) -> Iterator[tuple[Desk, Path]]:
+    """A home of its own in which a recorded run can be executed from nothing, and the folder of its sources.
+
+    It has the run's data, baselines and sources and nothing else, and is gone afterwards.
+
+    Raises:
+        NotFound, DigestMismatch: when something of that is not there as it was.
+        StorageFull, StorageUnwritable: when the disk says so.
+    """
+    from engine.record.parts import lay_out
+    from engine.record.reproduce import take_out
+    from engine.resolve.closure import SourceIndex
+
+    with scratch_folder(home.path / "tmp", "reproduce-") as folder:
+        root = folder / "sources"
+        root.mkdir()
+        lay_out(parts.modules, home.store, root)
+        own = Home(path=folder, root=root, store=ObjectStore(folder / "objects"), lake=embedded_lake(folder))
+        take_out(parts, home.store, own.store)
+        yield laid_out(own, SourceIndex((root,)), root, address), root

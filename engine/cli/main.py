@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("watch", "Run specs whenever a commit reaches a branch that they read."),
     "runs": ("runs", "The record of runs."),
     "verify": ("verify", "Hash everything that was recorded again: spec, data, artifacts, ledger."),
+    "reproduce": ("reproduce", "Execute a recorded run again from nothing, and compare every artifact."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),
     "plugins": ("plugins", "What `uses:` can name."),

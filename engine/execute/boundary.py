@@ -27,6 +27,8 @@ from engine.errors import EngineError, StepFailed, translate_os_error
 from engine.execute.cache import StepCache, gather, step_key
 from engine.execute.protocol import StepOutcome, Work
 from engine.plan.model import Step
+from engine.resolve.closure import DISTRIBUTION
+from engine.resolve.installed import survey
 from engine.steps.context import Context
 from engine.steps.model import Artifact, Inputs, Outputs
 from engine.store.objects import ObjectStore
@@ -83,6 +85,7 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
     started, processor = time.perf_counter(), time.process_time()
     printed = io.StringIO()
     outputs, error = Outputs(), None
+    before: set[str] = set()
     with (
         project_on_path(work.source_roots),
         fresh_modules(work),
@@ -106,7 +109,7 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
         error=error,
         log=printed.getvalue()[-LOG_LIMIT:],
         seconds=time.perf_counter() - started,
-        usage=usage(time.process_time() - processor),
+        usage={**usage(time.process_time() - processor), "unpinned": unpinned(work, step, before)},
     )
 
 
@@ -233,6 +236,17 @@ def refuse_strangers(work: Work, before: set[str]) -> None:
                 place=file,
                 hint=f"write `import {name}` at the top of the module that needs it, so that it can be seen",
             )
+
+
+def unpinned(work: Work, step: Step, before: set[str]) -> list[str]:
+    """Distributions that were imported while the step ran, and that it is not pinned with."""
+    tops = {name.split(".")[0] for name in set(sys.modules) - before} - {name.split(".")[0] for name in before}
+    tops = {name for name in tops if "site-packages" in Path(getattr(sys.modules[name], "__file__", None) or "").parts}
+    if not tops:
+        return []
+    installed = survey(work.home / "cache")
+    found = {dist for name in tops for dist in installed.provides.get(name, [])}
+    return sorted(found - step.distributions.keys() - {DISTRIBUTION})
 
 
 def is_project_file(file: str, name: str, work: Work) -> bool:

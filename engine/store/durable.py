@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import writing
+
+MINUTE = 60.0
 
 
 def made_once(path: Path, make: Callable[[Path], None]) -> None:
@@ -59,6 +64,43 @@ def opened(lock: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
         os.close(descriptor)  # whoever held it removed it: it keeps nobody out any more
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in ``parent`` that is gone afterwards; what a process that was killed in here left goes now.
+
+    Raises:
+        StorageFull, StorageUnwritable: when the disk says so.
+    """
+    with writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{prefix}*"):
+            if is_abandoned(left):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether no process is in a scratch folder any more. One that was made this minute may be about to be locked."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return time.time() - folder.stat().st_mtime > MINUTE
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def remove_all(path: Path) -> None:
