@@ -17,6 +17,9 @@ from engine.record.parts import Parts, is_project_module
 from engine.resolve.model import ResolvedSpec
 from engine.store.objects import ObjectStore
 
+OWN_CODE = ("train", "transform", "detect")
+"""The kinds of steps in which components are called, and with them any code."""
+
 
 class EnvironmentDiffers(Refused):
     """A run cannot be reproduced here: something that it depends on is another version here than it was."""
@@ -133,35 +136,36 @@ def reasons(step_id: str, differ: set[str], plan_then: Mapping[str, Any], result
         yield f"the step {outcome.status if outcome else 'is not in the plan'} {error.get('message', '')}".strip()
         return
     step = result.plan.step(step_id)
-    before = [need for need in hidden_needs(step, result.plan) if need in differ]
+    behind = [step, *unseen(step, result.plan)]
+    before = {need: None for one in behind for need in one.needs if need in differ}
     if before:
         yield f"it was made from {', '.join(before)}"
         return
-    then = next((item for item in plan_then["steps"] if item["id"] == step_id), None)
-    if then is not None:
-        had = plan_then["distributions"][then["distributions"]]
-        changed = [str(change) for change in versions_changed(had, step.distributions)]
-        if changed:
-            yield f"it depends on {', '.join(changed)}"
+    for one in behind:
+        yield from own_reasons(one, plan_then, result)
+
+
+def unseen(step: Step, plan: Plan) -> list[Step]:
+    """The steps before ``step`` that left nothing to compare: those that made a native model."""
+    needed = (plan.step(need) for need in step.needs)
+    return [need for need in needed if need.kind == "train"]
+
+
+def own_reasons(step: Step, plan_then: Mapping[str, Any], result: RunResult) -> Iterator[str]:
+    """Why a step may give something else from the same inputs."""
+    then = next((item for item in plan_then["steps"] if item["id"] == step.id), None)
+    had = plan_then["distributions"][then["distributions"]] if then else step.distributions
+    for change in versions_changed(had, step.distributions):
+        yield f"{step.id} depends on {change}"
     if step.resources.cpus > 1:
-        yield f"it used {step.resources.cpus} threads, and sums in another order differ in their last bits"
-    strangers = outcome.usage.get("unpinned") or []
+        yield f"{step.id} used {step.resources.cpus} threads, and sums in another order differ in their last bits"
+    strangers = result.outcomes[step.id].usage.get("unpinned") or []
     if strangers:
-        yield f"it imported what the run is not pinned with: {', '.join(strangers)}"
-    if step.kind in ("train", "transform", "detect") and not before:
+        yield f"{step.id} imported what the run is not pinned with: {', '.join(strangers)}"
+    if step.kind in OWN_CODE:
         own = [name for name in step.modules if is_project_module(name)]
         whose = ", ".join(own) if own else str(step.params.get("uses", step.kind))
         yield f"{whose} may draw random numbers without the seed, or read the clock, the network or files"
-
-
-def hidden_needs(step: Step, plan: Plan) -> list[str]:
-    """The steps that a step's inputs came from, through the native model, which is no artifact to compare."""
-    found: list[str] = []
-    for need in step.needs:
-        found.append(need)
-        if plan.step(need).kind == "train":
-            found += [other for other in plan.step(need).needs if other not in found]
-    return found
 
 
 def plan_of(record: RunRecord, store: ObjectStore) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import binascii
 import ctypes
 import os
@@ -63,6 +64,7 @@ def disown_after_fork() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+atexit.register(close_kept)  # the last to close a file takes its write-ahead log away
 # SQLite's locks do not survive a fork, though it believes that they do.
 os.register_at_fork(before=close_kept, after_in_child=disown_after_fork)
 
