@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.digest import canonical_json
-from engine.errors import Place, UsageError
+from engine.errors import EngineError, Place, UsageError
 from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work
 from engine.plan.compile import compile
 from engine.plan.model import Plan
@@ -121,6 +122,22 @@ def as_mapping(schema: object) -> Mapping[str, Any]:
     """A schema that is written out in the spec."""
     assert isinstance(schema, Mapping)
     return schema
+
+
+def plan_before(prepared: Prepared) -> Mapping[str, Any] | None:
+    """The plan of the newest run of the same model and what became of its steps: what a plan of now is told from."""
+    with suppress(EngineError):
+        record = prepared.desk.records.newest_of(prepared.plan.name)
+        if record is not None:
+            plan = json.loads(prepared.desk.store.read(record.plan_digest))
+            status = {step: outcome["status"] for step, outcome in record.steps.items()}
+            return {**plan, "status": status, "outputs": {step: digests(o) for step, o in record.steps.items()}}
+    return None
+
+
+def digests(outcome: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each output of a step that was recorded."""
+    return {name: artifact["digest"] for name, artifact in outcome["outputs"].items()}
 
 
 def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from engine.plan.graph import depth
@@ -23,15 +24,21 @@ def section_of(step: Step) -> str:
     return next(name for name, kinds in SECTIONS if step.kind in kinds)
 
 
-def status_of(step: Step, settled: Collection[str], recorded: bool) -> str:
-    """What would become of a step."""
+Why = Mapping[str, tuple[str, ...]]
+"""For each step that would run, why."""
+
+
+def status_of(step: Step, settled: Collection[str], recorded: bool, why: Why) -> str:
+    """What would become of a step. One that *may run* is cached after all when those before it give what they gave."""
     if recorded:
         return "recorded"
-    return "cached" if step.id in settled else "would run"
+    if step.id in settled:
+        return "cached"
+    return "may run" if all(reason.startswith("if ") for reason in why.get(step.id, ("",))) else "would run"
 
 
-def lines(plan: Plan, settled: Collection[str], recorded: bool) -> Iterator[str]:
-    """The plan as a tree: sections, steps, what each needs and whether it would run."""
+def lines(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> Iterator[str]:
+    """The plan as a tree: sections, steps, whether each would run and why, or what it needs."""
     yield f"{plan.name}  run {plan.run_id[:12]}  {len(plan.steps)} steps"
     width = max(len(step.id) for step in plan.steps)
     for name, _ in SECTIONS:
@@ -39,16 +46,22 @@ def lines(plan: Plan, settled: Collection[str], recorded: bool) -> Iterator[str]
         if steps:
             yield f"  {name}"
         for step in steps:
-            needs = f"  <- {', '.join(step.needs)}" if step.needs and step.kind != "register" else ""
-            yield f"    {step.id:<{width}}  {status_of(step, settled, recorded):<9}{needs}"
-    running = 0 if recorded else sum(step.id not in settled for step in plan.steps)
+            needs = f"<- {', '.join(step.needs)}" if step.needs and step.kind != "register" else ""
+            told = "" if recorded or step.id in settled else "; ".join(why.get(step.id, ()))
+            yield f"    {step.id:<{width}}  {status_of(step, settled, recorded, why):<9}  {told or needs}".rstrip()
+    yield summary_of(plan, settled, recorded, why)
+
+
+def summary_of(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> str:
+    """How many steps would run."""
     if recorded:
-        yield "this run is recorded: `engine run` answers from the record"
-    else:
-        yield f"{running} to run, {len(plan.steps) - running} cached"
+        return "this run is recorded: `engine run` answers from the record"
+    found = Counter(status_of(step, settled, recorded, why) for step in plan.steps)
+    may = f", {found['may run']} that may" if found["may run"] else ""
+    return f"{found['would run']} to run{may}, {found['cached']} cached"
 
 
-def document(plan: Plan, settled: Collection[str], recorded: bool) -> dict[str, Any]:
+def document(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> dict[str, Any]:
     """The plan as JSON."""
     levels = depth(plan.steps)
     return {
@@ -62,7 +75,8 @@ def document(plan: Plan, settled: Collection[str], recorded: bool) -> dict[str, 
                 "kind": step.kind,
                 "needs": list(step.needs),
                 "depth": levels[step.id],
-                "status": status_of(step, settled, recorded),
+                "status": status_of(step, settled, recorded, why),
+                "why": [] if recorded else list(why.get(step.id, ())),
                 "cpus": step.resources.cpus,
             }
             for step in plan.steps

@@ -90,7 +90,7 @@ def plan_of(title: str, **more: Any) -> Plan:
 
 def picture(plan: Plan) -> str:
     """A plan as people see it, without the run id; and below it every connection."""
-    shown = "\n".join(lines(plan, set(), False)).replace(plan.run_id[:12], "............")
+    shown = "\n".join(lines(plan, set(), False, {})).replace(plan.run_id[:12], "............")
     wires = [
         f"{step.id}.{port} = {item.step}.{item.output}" for step in plan.steps for port, item in step.inputs.items()
     ]
@@ -114,7 +114,7 @@ def test_every_plan_keeps_the_laws(title: str) -> None:
 @pytest.mark.parametrize("title", SPECS)
 def test_compiling_twice_gives_the_same_bytes(title: str) -> None:
     first, second = plan_of(title), plan_of(title)
-    assert canonical_json(document(first, (), False)) == canonical_json(document(second, (), False))
+    assert canonical_json(document(first, (), False, {})) == canonical_json(document(second, (), False, {}))
     assert first.digest == second.digest
 
 
