@@ -27,7 +27,9 @@ def register(app: typer.Typer, summary: str) -> None:
 
 
 def command(
-    left: str = typer.Argument(..., metavar="RUN", help="A run id, or its first 6 or more characters."),
+    left: str = typer.Argument(
+        ..., metavar="RUN", help="A run id, its first 6 or more characters, or a model: NAME:VERSION, NAME@ALIAS."
+    ),
     right: str = typer.Argument(..., metavar="RUN", help="The run to compare it with."),
     text: bool = typer.Option(False, "--text", help="Show the lines of code that differ."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),

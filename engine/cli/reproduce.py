@@ -26,7 +26,9 @@ def register(app: typer.Typer, summary: str) -> None:
 
 
 def command(
-    run: str = typer.Argument(..., metavar="RUN", help="A run id, or its first 6 or more characters."),
+    run: str = typer.Argument(
+        ..., metavar="RUN", help="A run id, its first 6 or more characters, or a model: NAME:VERSION, NAME@ALIAS."
+    ),
     here: bool = typer.Option(
         False, "--here", help="Run although the environment is another, and show the difference."
     ),

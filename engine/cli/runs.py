@@ -12,6 +12,7 @@ from engine.cli import view
 from engine.cli.reporting import report_of
 from engine.errors import NotFound
 from engine.record.model import RunRecord
+from engine.registry.model import ModelRef
 from engine.report.text import card, plain
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 from engine.wiring import Home, home_here
@@ -73,7 +74,9 @@ def foremost(summary: Mapping[str, Any]) -> list[str]:
 
 @app.command("show")
 def show(
-    run: str = typer.Argument(..., metavar="RUN", help="A run id, or its first 6 or more characters."),
+    run: str = typer.Argument(
+        ..., metavar="RUN", help="A run id, its first 6 or more characters, or a model: NAME:VERSION, NAME@ALIAS."
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """One run: verdict, metrics, gates, pins."""
@@ -92,12 +95,23 @@ def show(
 
 
 def latest(home: Home, prefix: str) -> RunRecord:
-    """The newest execution of the run that ``prefix`` names.
+    """The newest execution of the run that ``prefix`` names: a run id's beginning, or a model that a run made.
 
     Raises:
         NotFound: when there is none.
     """
-    record = home.records.latest(home.records.find(prefix))
+    record = home.records.latest(run_id_of(home, prefix))
     if record is None:
         raise NotFound("execution of run", prefix, hint="`engine run` was interrupted before it was recorded")
     return record
+
+
+def run_id_of(home: Home, name: str) -> str:
+    """The run that a run id's beginning means, or the first that made a model: ``NAME@ALIAS``, ``NAME:VERSION``.
+
+    Raises:
+        NotFound: when there is none.
+    """
+    if "@" in name or ":" in name or name in home.registry.models():
+        return home.registry.get(ModelRef.parse(name)).runs[0]
+    return home.records.find(name)

@@ -67,12 +67,17 @@ def is_model(archive: Archive, subject: str) -> bool:
     return name != subject or name in archive.registry.models()
 
 
+def one(plural: str) -> str:
+    """The singular of what is counted."""
+    return f"{plural.removesuffix('ies')}y" if plural.endswith("ies") else plural.removesuffix("s")
+
+
 def show(found: list[Mismatch], seen: Seen) -> None:
     """What was looked at, and each mismatch on a line of its own."""
     for item in found:
         what = view.paint(f"{item.what:<12}", view.RED, stream=sys.stdout)
         view.line(f"{what} {terminal(item.name)}: {terminal(item.fact)}")
-    counted = ", ".join(f"{count:,} {what}" for what, count in seen.counts.items())
+    counted = ", ".join(f"{count:,} {what if count != 1 else one(what)}" for what, count in seen.counts.items())
     view.line(f"hashed {counted or 'nothing: nothing is recorded yet'}")
     if found:
         view.line("1 mismatch" if len(found) == 1 else f"{len(found):,} mismatches")
