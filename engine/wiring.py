@@ -94,7 +94,8 @@ class Home:
         """Write down what each database is now, byte for byte, unless somebody writes to it: for ``engine verify``."""
         from engine.store.sums import note_sum
 
-        for path in (self.path / "registry.db", self.path / "lake" / "lake.db", self.store.packs.index):
+        lasting = (self.path / "registry.db", self.path / "lake" / "lake.db", self.store.packs.index)
+        for path in (*lasting, *(self.path / "cache").rglob("*.db")):
             note_sum(path)
 
     def pins(self) -> set[str]:
