@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.lake.embedded.lake import EmbeddedLake
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
+    from engine.record.index import RunIndex
     from engine.record.parts import Parts
     from engine.record.store import RecordStore
     from engine.record.verify import Archive
@@ -58,6 +59,13 @@ class Home:
         from engine.record.store import RecordStore
 
         return RecordStore(self.path)
+
+    @property
+    def runs(self) -> RunIndex:
+        """The index of the runs."""
+        from engine.record.index import RunIndex
+
+        return RunIndex(self.path, self.records, self.store)
 
     @property
     def cache(self) -> StepCache:
@@ -195,6 +203,7 @@ def laid_out(home: Home, index: SourceIndex, folder: Path, address: str | None) 
         registry=world.registry,
         executor=lambda inline: executor(inline, address),
         settled=lambda plan: settled(plan, cache),
+        note=home.runs.note,
         rest=home.rest,
     )
 
