@@ -35,7 +35,7 @@ create table if not exists executions (
 create index if not exists executions_started on executions (started);
 create table if not exists pins (
   run text not null, number integer not null, source text not null, repository text not null, path text not null,
-  uri text not null, lake_commit text not null, manifest text not null, format text not null,
+  uri text not null, lake_commit text not null, manifest text not null, trains integer not null,
   primary key (run, number, source)
 ) without rowid;
 create index if not exists pins_commit on pins (lake_commit);
@@ -191,12 +191,12 @@ def forget(db: sqlite3.Connection, run: str) -> None:
 
 def pin_rows(record: RunRecord) -> Iterator[tuple[Any, ...]]:
     """The data that an execution is pinned to."""
+    trains = record.definition["externalParameters"]["train"]["data"]
     for name, pin in record.dependencies.items():
         if name.startswith("data/"):
-            uri, facts = parse(pin["uri"]), pin["annotations"]
-            source = name.removeprefix("data/")
-            place = (source, uri.repository, uri.path, pin["uri"], facts["commit"])
-            yield record.run_id, record.execution, *place, pin["digest"]["sha256"], facts["format"]
+            uri, source = parse(pin["uri"]), name.removeprefix("data/")
+            place = (source, uri.repository, uri.path, pin["uri"], pin["annotations"]["commit"])
+            yield record.run_id, record.execution, *place, pin["digest"]["sha256"], source == trains
 
 
 def names_of(record: RunRecord) -> Iterator[tuple[str, str]]:
