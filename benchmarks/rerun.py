@@ -104,8 +104,6 @@ def table(path: Path, rows: int, seed: int) -> None:
 class Engine:
     """Our side."""
 
-    name = "engine"
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
@@ -134,17 +132,20 @@ class Engine:
 
 
 class Dvc:
-    """DVC's side."""
+    """DVC's side. ``together``: the limit is checked by the script that evaluates, as projects mostly have it."""
 
-    name = "dvc"
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, together: bool = False) -> None:
         self.folder, self.python = folder, environment("dvc-rerun", *DVC)
         folder.mkdir()
-        for name, text in SCRIPTS.items():
-            path = f"{self.python.parent}/python"
+        scripts, pipeline = dict(SCRIPTS), DVC_YAML
+        if together:
+            scripts["evaluate.py"] += scripts.pop("gate.py")
+            pipeline = DVC_YAML.partition("  gate:")[0].replace(
+                "outs: [metrics.json]", "params: [limit]\n    outs: [metrics.json, verdict.json]"
+            )
+        for name, text in scripts.items():
             (folder / name).write_text(text)
-            (folder / "dvc.yaml").write_text(DVC_YAML.replace("cmd: python", f"cmd: {path}"))
+        (folder / "dvc.yaml").write_text(pipeline.replace("cmd: python", f"cmd: {self.python.parent}/python"))
         self.limit(0)
         for name, rows in (("train", ROWS), ("test", TEST)):
             table(folder / f"{name}.csv", rows, len(name))
@@ -172,7 +173,11 @@ def rerun(rounds: int) -> None:
     """Unchanged, a changed limit, and help."""
     seen = Table("running again")
     with scratch() as folder:
-        sides: dict[str, Any] = {"engine": Engine(folder / "engine"), "dvc": Dvc(folder / "dvc")}
+        sides: dict[str, Any] = {
+            "engine": Engine(folder / "engine"),
+            "dvc": Dvc(folder / "dvc"),
+            "dvc, limit in evaluate": Dvc(folder / "together", together=True),
+        }
         for side in sides.values():
             side.run()
             side.run()
@@ -202,9 +207,9 @@ def check(folder: Path) -> None:
 
 
 RECORDS = """
-import json, os, sys, time
+import io, json, os, sys, time
 from pathlib import Path
-from engine.digest import canonical_json, digest_of
+from engine.digest import canonical_json, digest_of, sha256
 from engine.record.trace import Sources, trace
 from engine.wiring import open_home
 home = open_home(Path.cwd())
@@ -212,9 +217,11 @@ count = int(sys.argv[1])
 first = home.records.latest(home.records.run_ids()[0])
 lake, made = home.lake, []
 for number in range(100):
-    lake.put("numbers", "main", "note.txt", __import__("io").BytesIO(str(number).encode()))
-    made.append(lake.commit("numbers", "main", f"commit {number}").id)
-lake.create_tag("numbers", "v50", made[50])
+    data = b"x0,y\\n" + str(number).encode()
+    lake.put("numbers", "main", "train.csv", io.BytesIO(data))
+    commit = lake.commit("numbers", "main", f"commit {number}").id
+    made.append((commit, home.store.put(canonical_json([["train.csv", sha256(data)]]))))
+lake.create_tag("numbers", "v50", made[50][0])
 whole = canonical_json(first.statement)
 for number in range(count):
     statement = json.loads(whole)
@@ -224,7 +231,7 @@ for number in range(count):
     details["metadata"]["invocationId"] = run
     for pin in definition["resolvedDependencies"]:
         if pin["name"] == "data/train":
-            pin["annotations"]["commit"] = made[number % 100]
+            pin["annotations"]["commit"], pin["digest"]["sha256"] = made[number % 100]
     for item in details["byproducts"]:
         if item["name"] == "run":
             item["annotations"].update(run_id=run, started=f"2026-01-{1 + number % 28:02}T{number % 24:02}:00:00.000Z")

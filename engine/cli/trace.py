@@ -54,7 +54,10 @@ def lines(node: Node) -> Iterator[str]:
         if found:
             yield f"  {view.paint(title, view.DIM, stream=sys.stdout)}"
             yield from branches(found, direction, "  ")
-    if not node.down:
+    others = node.facts.get("runs_at_other_commits_with_the_same_bytes")
+    if others:
+        yield f"  {view.counted(others, 'run')} read the same bytes at other commits (`engine runs list --data`)"
+    elif not node.down:
         yield "  nothing came of it yet"
 
 

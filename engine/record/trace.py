@@ -23,7 +23,6 @@ from engine.record.model import RunRecord
 from engine.record.store import SHORTEST_PREFIX, RecordStore
 from engine.registry.model import ModelRef, ModelVersion
 from engine.registry.registry import Registry
-from engine.resolve.lookup import list_files
 
 HEX = re.compile(r"^(?:sha256:)?([0-9a-f]{6,64})$")
 NEWEST_FIRST = "order by e.started desc, e.run"
@@ -243,7 +242,7 @@ def data_node(uri: LakeUri, sources: Sources) -> Node:
         NotFound: for a repository, ref or path that is not there.
     """
     commit = sources.lake.resolve(uri.repository, uri.ref)
-    facts = {"commit": commit}
+    facts: dict[str, Any] = {"commit": commit}
     if uri.path and not uri.path.endswith("/"):
         entry = sources.lake.fetch(uri.repository, commit, sources.lake.stat(uri.repository, commit, uri.path))
         node = object_node(entry.digest, sources)
@@ -252,9 +251,9 @@ def data_node(uri: LakeUri, sources: Sources) -> Node:
         )
     down = [*seen_by(*pinned_at(uri, commit), sources, "read at this commit by")]
     known = {node.id for _, node in down}
-    same = seen_by(*same_bytes(uri, commit, sources), sources, "the same bytes read by")
+    count, same = models_that_saw(*same_bytes(uri, commit, sources), sources)
     down += [(word, node) for word, node in same if node.id not in known]
-    down.sort(key=lambda pair: pair[1].kind == "model")
+    facts["runs_at_other_commits_with_the_same_bytes"] = count
     id = f"{SCHEME}{uri.repository}/{commit}/{uri.path}"
     return Node(kind="data", id=id, shown=str(uri), facts=facts, up=(at_commit(commit, uri),), down=tuple(down))
 
@@ -289,6 +288,8 @@ def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> tuple[str, list[o
 
 def content(uri: LakeUri, commit: str, lake: Lake) -> str | None:
     """The digest of what lies at a path, if something does."""
+    from engine.resolve.lookup import list_files
+
     try:
         return manifest_digest({file.path: file.digest for file in list_files(uri, commit, lake)})
     except EngineError:
@@ -305,6 +306,19 @@ def seen_by(
     yield from ((word, run_leaf(row)) for row in found)
     yield from models_of([row for row in found if trains[row.run, row.number]], sources, "trained")
     yield from models_of([row for row in found if not trains[row.run, row.number]], sources, "judged")
+
+
+def models_that_saw(condition: str, values: Sequence[object], sources: Sources) -> tuple[int, list[tuple[str, Node]]]:
+    """How many runs have pins ``p`` like that, and the models that they trained, or only judged, on them."""
+    join = f"from pins p join executions e on e.run = p.run and e.number = p.number where e.newest = 1 and {condition}"
+    count = sources.db.execute(f"select count(distinct p.run) {join}", values).fetchone()[0]
+    query = f"select e.name, e.version, max(p.trains) {join} and e.version is not null group by e.name, e.version"
+    words = {(name, version): trains for name, version, trains in sources.db.execute(query, values)}
+    found = [version for version in every_version(sources.registry) if (version.name, version.version) in words]
+    return count, [
+        (f"the same bytes {'trained' if words[item.name, item.version] else 'judged'}", version_leaf(item))
+        for item in found
+    ]
 
 
 def rows_of(runs: Sequence[str], db: sqlite3.Connection) -> list[Row]:

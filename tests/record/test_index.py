@@ -222,16 +222,16 @@ def test_data_by_its_content_leads_on_to_the_runs_and_models_that_saw_it(project
 def test_a_tag_a_path_and_a_commit_say_which_models_they_trained(project: Project, text: str) -> None:
     node = traced(project, ids(project)["commit"][:12] if text == "COMMIT" else text)
     assert [one.id for word, one in node.down if word == "trained"] == ["numbers:1"]
-    judged = [one.id for word, one in node.down if word == "judged"]
+    judged = [one.id for word, one in node.down if "judged" in word]
     assert judged == ([] if text.endswith("train.parquet") else ["numbers:2"])  # the test data is the same
 
 
 def test_a_later_commit_with_the_same_bytes_says_so(copied: Project) -> None:
     copied.put("unrelated.parquet", numbers(5))
     node = traced(copied, "lakefs://numbers/main/")
-    assert {word for word, one in node.down if one.kind == "run"} == {"the same bytes read by"}
-    assert [(word, one.id) for word, one in node.down if one.kind == "model"] == [
-        ("trained", "numbers:2"), ("judged", "numbers:1"),
+    assert node.facts["runs_at_other_commits_with_the_same_bytes"] == 4
+    assert [(word, one.id) for word, one in node.down] == [
+        ("the same bytes trained", "numbers:2"), ("the same bytes judged", "numbers:1"),
     ]  # fmt: skip
 
 
@@ -267,7 +267,7 @@ def test_a_history_is_one_document_whose_edges_lead_to_nodes(project: Project) -
 def test_a_history_as_openlineage_has_what_its_schema_asks_for(project: Project) -> None:
     home = open_home(project.root)
     found = events(traced(project, "lakefs://numbers/first/"), home.records)
-    assert [event["eventType"] for event in found] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+    assert [event["eventType"] for event in found] == ["COMPLETE", "COMPLETE", "FAIL"]
     for event in found:
         assert {"eventType", "eventTime", "run", "job", "producer", "schemaURL"} <= event.keys()
         assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", event["run"]["runId"])
