@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.digest import manifest_digest
 from engine.errors import EngineError, NotFound, UsageError
+from engine.lake.listing import files_at
 from engine.lake.protocol import Lake
 from engine.lake.uri import SCHEME, LakeUri, parse
 from engine.record.index import Row, marks, rows
@@ -288,10 +289,8 @@ def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> tuple[str, list[o
 
 def content(uri: LakeUri, commit: str, lake: Lake) -> str | None:
     """The digest of what lies at a path, if something does."""
-    from engine.resolve.lookup import list_files
-
     try:
-        return manifest_digest({file.path: file.digest for file in list_files(uri, commit, lake)})
+        return manifest_digest({path: entry.digest for path, entry in files_at(uri, commit, lake).items()})
     except EngineError:
         return None
 

@@ -6,13 +6,13 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, NotFound, UsageError, suggestion
+from engine.errors import EngineError, UsageError
+from engine.lake.listing import files_at, is_file
 from engine.lake.protocol import Lake
-from engine.lake.uri import LakeUri, parse
+from engine.lake.uri import parse
 from engine.registry.model import baseline_ref
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex, closure
@@ -24,8 +24,6 @@ from engine.spec.model import KeyPath
 from engine.spec.positions import Positions
 from engine.spec.surroundings import read_schema
 from engine.spec.vocabulary import format_of
-
-MOST_SUGGESTED = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +97,10 @@ def pin_data(question: DataQuestion, lake: Lake, at: str = "") -> DataPin:
     """
     uri = parse(question.uri)
     commit = lake.resolve(uri.repository, at or uri.ref)
-    found = list_files(uri, at or commit, lake)
+    found = tuple(
+        DataFile(path=path, digest=entry.digest, size=entry.size)
+        for path, entry in files_at(uri, at or commit, lake).items()
+    )
     formats = {question.format or format_of(uri.path if is_file(uri) else file.path) for file in found}
     if len(formats) != 1 or None in formats:
         names = ", ".join(sorted(str(name or "unknown") for name in formats))
@@ -107,39 +108,6 @@ def pin_data(question: DataQuestion, lake: Lake, at: str = "") -> DataPin:
             f"the files under {uri} are of {names} format", hint="write `format:`, or name one kind of file"
         )
     return DataPin(uri=str(uri), commit=commit, files=found, format=str(formats.pop()))
-
-
-def is_file(uri: LakeUri) -> bool:
-    """Whether a URI names one object rather than a folder."""
-    return bool(uri.path) and not uri.path.endswith("/")
-
-
-def list_files(uri: LakeUri, commit: str, lake: Lake) -> tuple[DataFile, ...]:
-    """The files at a commit: the one that ``uri`` names, or all below it, sorted by path. Their bytes are here then."""
-    if is_file(uri):
-        try:
-            found = [lake.stat(uri.repository, commit, uri.path)]
-        except NotFound as error:
-            raise path_not_found(uri, commit, lake) from error
-    else:
-        found = list(lake.list(uri.repository, commit, uri.path))
-    if not found:
-        raise path_not_found(uri, commit, lake)
-    folder = uri.path.rpartition("/")[0] + "/" if "/" in uri.path else ""
-    entries = [lake.fetch(uri.repository, commit, entry) for entry in found]
-    return tuple(
-        DataFile(path=entry.path.removeprefix(folder), digest=entry.digest, size=entry.size) for entry in entries
-    )
-
-
-def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
-    """The error for a path that is not in a commit, with the nearest that is."""
-    known = {entry.path for entry in islice(lake.list(uri.repository, commit), MOST_SUGGESTED)}
-    known |= {path.rpartition("/")[0] + "/" for path in known if "/" in path}
-    what = "object" if is_file(uri) else "folder"
-    return NotFound(
-        f"{what} in lakefs://{uri.repository}/{uri.ref}/:", uri.path, hint=suggestion(uri.path, known, most=5)
-    )
 
 
 def pin_model(name: str, ref: str, registry: Registry) -> ModelPin:
