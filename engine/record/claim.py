@@ -23,7 +23,7 @@ def claimed(home: Path, run_id: str, tell: Tell) -> Iterator[None]:
     Raises:
         StorageFull, StorageUnwritable: when the home cannot be written.
     """
-    folder = home / "tmp" / "claims"
+    folder = home / "claims"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = folder / run_id

@@ -84,7 +84,7 @@ KINDS: dict[str, str] = {
     "the lake's branches, commits and trees": r"lake/lake\.db",
     "the registry and its ledger": r"registry\.db",
     "sums of these databases": r".*\.db\.sum",
-    "cached steps, and what speeds up planning": r"cache/.*",
+    "cached steps, and what speeds up planning": r"cache/.*(?<!\.sum)",
     "the home's key and its seals": r"(home\.key|seals/.*)",
 }
 """What a file of the home is, as the README has it."""
