@@ -38,6 +38,7 @@ from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
 from engine.spec.model import KeyPath
 from engine.spec.surroundings import source_roots
+from engine.store.claims import claim_path, claimed
 from engine.store.objects import ObjectStore
 
 LIGHT = ("gate", "register")
@@ -142,23 +143,43 @@ def digests(outcome: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:
-    """Answer from the record, or execute and record.
+    """Answer from the record, or execute and record. Of several processes with the same run one executes at a time.
 
     Args:
-        report: is told when steps start and end.
+        report: is told when steps start and end, and when this waits for another process.
         inline: in this process rather than on Ray.
         fresh: execute again whatever is recorded or cached.
 
     Raises:
         EngineError: when the executor itself, or writing the record, fails. A failed step is no exception.
     """
+
+    def answered() -> Finished | None:
+        return None if fresh else answer(prepared)
+
+    found = answered()
+    if found is not None:
+        return found
+    claim = claim_path(prepared.desk.records.root.parent, prepared.resolved.run_id)
+    with claimed(claim, lambda holder: report(StepEvent(id="", what="waits", holder=holder))):
+        return answered() or carried_out(prepared, report, inline, fresh)
+
+
+def answer(prepared: Prepared) -> Finished | None:
+    """The answer that is recorded, if there is one; the spec's operation is noted with it."""
     resolved, desk = prepared.resolved, prepared.desk
-    known = None if fresh else desk.records.answer(resolved.run_id)
-    if known is not None:
-        desk.records.note_operation(resolved)
-        publish(known, desk.registry)
-        desk.rest()
-        return Finished(record=known, resolved=resolved, executed=False)
+    known = desk.records.answer(resolved.run_id)
+    if known is None:
+        return None
+    desk.records.note_operation(resolved)
+    publish(known, desk.registry)
+    desk.rest()
+    return Finished(record=known, resolved=resolved, executed=False)
+
+
+def carried_out(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> Finished:
+    """Execute, and record what came of it."""
+    resolved, desk = prepared.resolved, prepared.desk
     desk.records.open_run(resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)

@@ -28,7 +28,13 @@ class Listener(Protocol):
     """Hears what happens to steps."""
 
     def hear(self, event: StepEvent) -> None:
-        """A step has started or is over."""
+        """A step has started or is over, or something waits."""
+
+
+def waiting_line(event: StepEvent) -> str:
+    """What waits for whom."""
+    what = f"{terminal(event.id)} waits" if event.id else "waiting"
+    return f"{what} for {terminal(event.holder)}, which does the same"
 
 
 class Lines:
@@ -38,7 +44,9 @@ class Lines:
         self.width = max(len(step.id) for step in plan.steps)
 
     def hear(self, event: StepEvent) -> None:
-        """Print a finished step."""
+        """Print a finished step, and what waits."""
+        if event.what == "waits":
+            view.note(waiting_line(event))
         outcome = event.outcome
         if outcome is None:
             return
@@ -81,6 +89,9 @@ class Tree:
 
     def hear(self, event: StepEvent) -> None:
         """Note what happened; the picture is drawn by its own clock. Nothing is drawn before something happens."""
+        if event.what == "waits":
+            self.live.console.print(waiting_line(event), style="dim", markup=False, highlight=False)
+            return
         if not self.shown:
             self.shown = True
             self.live.start()

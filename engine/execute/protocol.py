@@ -67,14 +67,22 @@ def outcome_from(document: Mapping[str, Any]) -> StepOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepEvent:
-    """The execution has begun (``id`` is empty), a step has started, or it is over with an outcome."""
+    """The execution has begun (``id`` is empty), a step has started, or it is over with an outcome.
+
+    Or the step, or with an empty ``id`` the whole run, ``waits`` for its ``holder``, who does the same.
+    """
 
     id: str
-    what: Literal["begun", "started", "over"]
+    what: Literal["begun", "waits", "started", "over"]
     outcome: StepOutcome | None = None
+    holder: str = ""
 
 
 Report = Callable[[StepEvent], None]
+
+
+def silent(_: StepEvent) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

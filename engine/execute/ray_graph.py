@@ -59,12 +59,19 @@ def carried_out(errand: Errand, report: Report) -> dict[str, StepOutcome]:
 
 
 def perform_remote(work: Work, step: Step, marks_folder: str, *needed: StepOutcome) -> StepOutcome:
-    """The Ray task: say that the step has started, and do it."""
+    """The Ray task: do the step, and say by a file when it waits, and when it has started."""
     known = {**work.done, **{outcome.id: outcome for outcome in needed}}
-    marker = Path(marks_folder) / f"{step.id}.started".replace("/", "_")
-    with contextlib.suppress(OSError):
-        marker.touch()
-    return perform(work, step, known)
+
+    def mark(event: StepEvent) -> None:
+        with contextlib.suppress(OSError):
+            mark_of(Path(marks_folder), event.id, event.what).write_text(event.holder)
+
+    return perform(work, step, known, mark)
+
+
+def mark_of(folder: Path, step: str, what: str) -> Path:
+    """The file by which a step says what it does."""
+    return folder / f"{step}.{what}".replace("/", "_")
 
 
 class Flight:
@@ -77,6 +84,7 @@ class Flight:
         self.outcomes: dict[str, StepOutcome] = dict(work.done)
         self.refs: dict[ObjectRef[StepOutcome], Step] = {}
         self.started: dict[str, float] = {}
+        self.waiting: set[str] = set()
 
     def run(self, steps: list[Step]) -> dict[str, StepOutcome]:
         """Submit everything, then take what is ready until nothing is left."""
@@ -107,11 +115,15 @@ class Flight:
             self.refs[ref] = step
 
     def notice_starts(self) -> None:
-        """Report the steps that have begun since the last look."""
+        """Report the steps that have begun, or wait for somebody, since the last look."""
         for step in self.refs.values():
-            if step.id not in self.started and (self.marks / f"{step.id}.started".replace("/", "_")).exists():
+            if step.id not in self.started and mark_of(self.marks, step.id, "started").exists():
                 self.started[step.id] = time.monotonic()
                 self.report(StepEvent(id=step.id, what="started"))
+            elif step.id not in self.waiting and mark_of(self.marks, step.id, "waits").exists():
+                self.waiting.add(step.id)
+                holder = mark_of(self.marks, step.id, "waits").read_text()
+                self.report(StepEvent(id=step.id, what="waits", holder=holder))
 
     def take(self, ref: ObjectRef[StepOutcome]) -> None:
         """Take a finished task's outcome; a task that was lost becomes a failed step."""
