@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.digest import bare
 from engine.errors import UsageError
-from engine.execute.protocol import Report, StepEvent
+from engine.execute.protocol import Report, StepEvent, silent
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import prepare as prepare_loaded
 from engine.pipeline import run as run_prepared
@@ -105,10 +105,6 @@ def run(
     ready = prepared if isinstance(prepared, Prepared) else prepare_spec(prepared, overrides)
     listener: Report = report or silent
     return Run(finished=run_prepared(ready, listener, inline=inline, fresh=fresh), store=ready.desk.store)
-
-
-def silent(_: StepEvent) -> None:
-    """Listen to nothing."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Wo
 from engine.plan.compile import compile
 from engine.plan.model import Plan
 from engine.record.build import build
-from engine.record.claim import claimed
 from engine.record.collect import running
 from engine.record.model import RunRecord, RunResult
 from engine.record.parts import Parts
@@ -40,6 +39,7 @@ from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
 from engine.spec.model import KeyPath
 from engine.spec.surroundings import source_roots
+from engine.store.claims import claim_path, claimed
 from engine.store.objects import ObjectStore
 
 LIGHT = ("gate", "register")
@@ -144,10 +144,10 @@ def digests(outcome: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = False) -> Finished:
-    """Answer from the record, or execute and record.
+    """Answer from the record, or execute and record. Of several processes with the same run one executes at a time.
 
     Args:
-        report: is told when steps start and end.
+        report: is told when steps start and end, and when this waits for another process.
         inline: in this process rather than on Ray.
         fresh: execute again whatever is recorded or cached.
 
@@ -175,10 +175,10 @@ def alone(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> tupl
     records, run_id = prepared.desk.records, prepared.resolved.run_id
     home = records.root.parent
 
-    def tell(text: str) -> None:
-        report(StepEvent(id="", what="waits", text=text))
+    def tell(holder: str) -> None:
+        report(StepEvent(id="", what="waits", holder=holder))
 
-    with running(home), claimed(home, run_id, tell):
+    with running(home), claimed(claim_path(home, run_id), tell):
         known = None if fresh else records.answer(run_id)
         return (known, False) if known else (made(prepared, report, inline, fresh), True)
 

@@ -177,7 +177,7 @@ def executor(inline: bool, address: str | None) -> Executor:
         from engine.execute.inline import InlineExecutor
 
         return InlineExecutor()
-    from engine.execute.ray_graph import RayExecutor
+    from engine.execute.ray_executor import RayExecutor
 
     return RayExecutor(address=address)
 

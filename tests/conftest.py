@@ -18,12 +18,17 @@ UNSET = (
     "LAKECTL_CREDENTIALS_SECRET_ACCESS_KEY", "GITHUB_ACTIONS",
 )  # fmt: skip
 CLUSTER = """
-import os, sys
-from engine.execute.ray_graph import own_cluster
-with own_cluster(2):
+import os, secrets, sys
+from engine.execute.ray_executor import own_environment, reaped
+token = secrets.token_hex(32)
+os.environ.update(own_environment(token))
+with reaped(token) as folder:
     import ray
-    print(os.environ["RAY_AUTH_TOKEN"], ray.get_runtime_context().gcs_address, flush=True)
+    from engine.execute.ray_graph import start
+    start(2, folder)
+    print(token, ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
+    ray.shutdown()
 """
 
 

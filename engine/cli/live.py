@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree as RichTree
 
 from engine.cli import view
+from engine.cli.progress import waiting_line
 from engine.execute.protocol import StepEvent, StepOutcome
 from engine.plan.model import Plan, Step
 from engine.plan.render import SECTIONS, section_of
@@ -52,7 +53,7 @@ class Tree:
     def hear(self, event: StepEvent) -> None:
         """Note what happened; the picture is drawn by its own clock. Nothing is drawn before something happens."""
         if event.what == "waits":
-            view.note(event.text)
+            view.note(waiting_line(event))
             return
         if not self.shown:
             self.shown = True

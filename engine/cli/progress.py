@@ -14,7 +14,13 @@ class Listener(Protocol):
     """Hears what happens to steps."""
 
     def hear(self, event: StepEvent) -> None:
-        """A step has started or is over."""
+        """A step has started or is over, or something waits."""
+
+
+def waiting_line(event: StepEvent) -> str:
+    """What waits for whom."""
+    what = f"{terminal(event.id)} waits" if event.id else "waiting"
+    return f"{what} for {terminal(event.holder)}, which does the same"
 
 
 class Lines:
@@ -24,9 +30,9 @@ class Lines:
         self.width = max(len(step.id) for step in plan.steps)
 
     def hear(self, event: StepEvent) -> None:
-        """Print a finished step, and what is waited for."""
+        """Print a finished step, and what waits."""
         if event.what == "waits":
-            view.note(event.text)
+            view.note(waiting_line(event))
         outcome = event.outcome
         if outcome is None:
             return

@@ -19,18 +19,20 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TextIO
 
 from engine.errors import EngineError, StepFailed, translate_os_error
 from engine.execute.cache import StepCache, gather, step_key
-from engine.execute.protocol import StepOutcome, Work
+from engine.execute.protocol import Report, StepEvent, StepOutcome, Work, silent
 from engine.plan.model import Step
 from engine.resolve.closure import DISTRIBUTION
 from engine.resolve.installed import survey
 from engine.steps.context import Context
 from engine.steps.model import Artifact, Inputs, Outputs
+from engine.store.claims import claim_path, claimed
 from engine.store.objects import ObjectStore
 
 STEPS = "engine.steps"
@@ -47,11 +49,16 @@ class StepModule(Protocol):
         """Do the step's work."""
 
 
-def perform(work: Work, step: Step, outcomes: Mapping[str, StepOutcome], capture: bool = True) -> StepOutcome:
+def perform(
+    work: Work, step: Step, outcomes: Mapping[str, StepOutcome], report: Report = silent, capture: bool = True
+) -> StepOutcome:
     """Do one step, or take its outcome from the cache, or skip it because what it needs failed.
+
+    When another process does the same at this moment, it is waited for.
 
     Args:
         outcomes: of at least the steps that it needs.
+        report: is told when the step waits, and when it starts.
         capture: keep what it prints as its log. Otherwise it goes to standard error, and a debugger works.
 
     Returns:
@@ -63,12 +70,25 @@ def perform(work: Work, step: Step, outcomes: Mapping[str, StepOutcome], capture
     cache = StepCache(work.home, store)
     inputs = gather(step, outcomes)
     key = step_key(work.plan, step, inputs)
-    known = None if work.fresh else cache.find(step, key)
-    if known is not None:
-        return known
-    outcome = attempt(work, step, inputs, store, capture)
-    outcome = replace(outcome, key=key)
-    return kept(cache, step, outcome)
+    with alone(work, step, key, report):
+        known = None if work.fresh else cache.find(step, key)
+        if known is not None:
+            return known
+        report(StepEvent(id=step.id, what="started"))
+        outcome = attempt(work, step, inputs, store, capture)
+        return kept(cache, step, replace(outcome, key=key))
+
+
+@contextmanager
+def alone(work: Work, step: Step, key: str, report: Report) -> Iterator[None]:
+    """Inside, nobody else does a step with this key, if what comes of it will be in the cache."""
+    with contextlib.ExitStack() as stack:
+        if not work.fresh and not step.effects:
+            waits = partial(StepEvent, id=step.id, what="waits")
+            with contextlib.suppress(EngineError):  # a disk that takes no claim takes no outcome, which is told then
+                claim = claimed(claim_path(work.home, key), lambda holder: report(waits(holder=holder)))
+                stack.enter_context(claim)
+        yield
 
 
 def kept(cache: StepCache, step: Step, outcome: StepOutcome) -> StepOutcome:

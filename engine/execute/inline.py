@@ -17,7 +17,6 @@ class InlineExecutor:
         for step in work.plan.steps:
             if step.id in outcomes:
                 continue
-            report(StepEvent(id=step.id, what="started"))
-            outcomes[step.id] = perform(work, step, outcomes, capture=False)
+            outcomes[step.id] = perform(work, step, outcomes, report, capture=False)
             report(StepEvent(id=step.id, what="over", outcome=outcomes[step.id]))
         return outcomes

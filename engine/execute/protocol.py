@@ -69,16 +69,21 @@ def outcome_from(document: Mapping[str, Any]) -> StepOutcome:
 class StepEvent:
     """Something that happens: a step has started, or is over with an outcome.
 
-    With an empty ``id`` it is about the whole run: it has begun, or it waits, for what ``text`` says.
+    With an empty ``id`` it is about the whole run, which has begun. A step or a run ``waits`` for its ``holder``, who
+    does the same.
     """
 
     id: str
     what: Literal["waits", "begun", "started", "over"]
     outcome: StepOutcome | None = None
-    text: str = ""
+    holder: str = ""
 
 
 Report = Callable[[StepEvent], None]
+
+
+def silent(_: StepEvent) -> None:
+    """Listen to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""A plan as Ray tasks. The only importer of Ray.
+"""A plan as Ray tasks. The only importer of Ray; what is in here happens in a process of its own, the driver.
 
 Everything is submitted at once, each task with the ObjectRefs of the outcomes that it needs; then outcomes are taken
 in the order in which they are ready. Data does not travel in messages: an outcome holds digests.
@@ -8,69 +8,70 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import Failed, StepFailed, UsageError
-from engine.execute import reaper
-from engine.execute.boundary import perform, variables
+from engine.errors import EngineError, Failed, StepFailed, UsageError
+from engine.execute.boundary import perform
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
+from engine.execute.ray_executor import TICK, Complaint, Errand
 from engine.plan.model import Step, StepResources
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-TICK = 0.1
-CONNECT_SECONDS = 5.0
-STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-OWN_CLUSTER = {
-    "RAY_AUTH_MODE": "token",
-    STAY_ON_LOOPBACK: "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1",
-}
+
+def main() -> None:
+    """Be the driver: take the errand from the connection that the command line names, and give back what came of it."""
+    descriptor = int(sys.argv[2])
+    os.set_inheritable(descriptor, False)
+    connection = Connection(descriptor)
+    errand: Errand = connection.recv()
+    threading.Thread(target=leave_with, args=(connection,), daemon=True).start()
+    try:
+        with cluster(errand):
+            connection.send(carried_out(errand, connection.send))
+            if errand.address is None:
+                threading.Event().wait()  # whoever started this ends the whole cluster
+    except EngineError as error:
+        told = Complaint(is_usage=isinstance(error, UsageError), fact=error.fact, place=error.place, hint=error.hint)
+        connection.send(told)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RayExecutor:
-    """Does independent steps in parallel, on an own local cluster or on the one at ``address``."""
+def leave_with(connection: Connection) -> None:
+    """End this process when the one at the other end is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        connection.recv()
+    os._exit(1)
 
-    address: str | None = None
-    name: str = field(default="ray")
 
-    def execute(self, work: Work, report: Report) -> dict[str, StepOutcome]:
-        """Every step's outcome, by id.
-
-        Raises:
-            UsageError: when a step asks for more than the cluster has.
-            Failed: when the cluster cannot be started or reached, or is lost.
-        """
-        waiting = [step for step in work.plan.steps if step.id not in work.done]
-        with cluster(self.address, waiting), marks(work) as started:
-            return Flight(work=work, report=report, marks=started).run(waiting)
+def carried_out(errand: Errand, report: Report) -> dict[str, StepOutcome]:
+    """Every step's outcome, by id."""
+    waiting = [step for step in errand.work.plan.steps if step.id not in errand.work.done]
+    refuse_the_impossible(waiting)
+    return Flight(work=errand.work, report=report, marks=errand.marks).run(waiting)
 
 
 def perform_remote(work: Work, step: Step, marks_folder: str, *needed: StepOutcome) -> StepOutcome:
-    """The Ray task: say that the step has started, and do it."""
+    """The Ray task: do the step, and say by a file when it waits, and when it has started."""
     known = {**work.done, **{outcome.id: outcome for outcome in needed}}
-    marker = Path(marks_folder) / f"{step.id}.started".replace("/", "_")
-    with contextlib.suppress(OSError):
-        marker.touch()
-    return perform(work, step, known)
+
+    def mark(event: StepEvent) -> None:
+        with contextlib.suppress(OSError):
+            mark_of(Path(marks_folder), event.id, event.what).write_text(event.holder)
+
+    return perform(work, step, known, mark)
+
+
+def mark_of(folder: Path, step: str, what: str) -> Path:
+    """The file by which a step says what it does."""
+    return folder / f"{step}.{what}".replace("/", "_")
 
 
 class Flight:
@@ -83,6 +84,7 @@ class Flight:
         self.outcomes: dict[str, StepOutcome] = dict(work.done)
         self.refs: dict[ObjectRef[StepOutcome], Step] = {}
         self.started: dict[str, float] = {}
+        self.waiting: set[str] = set()
 
     def run(self, steps: list[Step]) -> dict[str, StepOutcome]:
         """Submit everything, then take what is ready until nothing is left."""
@@ -113,11 +115,15 @@ class Flight:
             self.refs[ref] = step
 
     def notice_starts(self) -> None:
-        """Report the steps that have begun since the last look."""
+        """Report the steps that have begun, or wait for somebody, since the last look."""
         for step in self.refs.values():
-            if step.id not in self.started and (self.marks / f"{step.id}.started".replace("/", "_")).exists():
+            if step.id not in self.started and mark_of(self.marks, step.id, "started").exists():
                 self.started[step.id] = time.monotonic()
                 self.report(StepEvent(id=step.id, what="started"))
+            elif step.id not in self.waiting and mark_of(self.marks, step.id, "waits").exists():
+                self.waiting.add(step.id)
+                holder = mark_of(self.marks, step.id, "waits").read_text()
+                self.report(StepEvent(id=step.id, what="waits", holder=holder))
 
     def take(self, ref: ObjectRef[StepOutcome]) -> None:
         """Take a finished task's outcome; a task that was lost becomes a failed step."""
@@ -188,151 +194,72 @@ def ray_options(step: Step, cores: int) -> dict[str, Any]:
 
 
 @contextmanager
-def cluster(address: str | None, steps: list[Step]) -> Iterator[None]:
-    """A cluster to run on: the one at ``address``, else an own one that is gone afterwards."""
-    with own_cluster(most_wanted(steps)) if address is None else attached(address):
-        refuse_the_impossible(steps)
+def cluster(errand: Errand) -> Iterator[None]:
+    """A cluster to run on: the one at the errand's address, else an own one.
+
+    Raises:
+        Failed: when it does not start, or does not answer.
+    """
+    import ray
+
+    if errand.address is None:
+        assert errand.folder is not None
+        start(most_wanted(errand.work), errand.folder)
         yield
-
-
-@contextmanager
-def own_cluster(cpus: int) -> Iterator[None]:
-    """A local cluster on 127.0.0.1 with a token of its own; nothing of it is left afterwards.
-
-    Raises:
-        Failed: when it does not start.
-    """
-    token = secrets.token_hex(32)
-    with reaped(token) as folder, variables({**OWN_CLUSTER, "RAY_AUTH_TOKEN": token}):
-        import ray
-
-        try:
-            start(cpus, folder)
-            yield
-        finally:
-            ray.shutdown()
-
-
-def start(cpus: int, folder: Path) -> None:
-    """Start a cluster of this machine with its files in ``folder``.
-
-    Raises:
-        Failed: when it does not start.
-    """
-    import ray
-
-    try:
-        with own_signals():
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, cpus),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
-    except (RuntimeError, OSError, ConnectionError, TimeoutError) as error:
-        hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
-        raise Failed(f"Ray did not start: {str(error).strip().splitlines()[0]}", hint=hint) from error
-
-
-@contextmanager
-def reaped(token: str) -> Iterator[Path]:
-    """A short-named folder for Ray's sockets and logs, and a process that cleans up even when this one is killed."""
-    folder = tempfile.mkdtemp(prefix="engine-ray-")
-    command = [sys.executable, "-I", "-S", reaper.__file__, token, folder]
-    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
-    try:
-        yield Path(folder)
-    finally:
-        assert watcher.stdin is not None
-        watcher.stdin.close()
-        watcher.wait()
-
-
-@contextmanager
-def attached(address: str) -> Iterator[None]:
-    """The cluster at ``address``, which is left as it is.
-
-    Raises:
-        Failed: when it does not answer.
-    """
-    require_listener(address)
-    # Ray takes 127.0.0.1 for the machine's other address unless it is told, before its import, to stay on this one.
-    if "127.0.0.1" in address or "localhost" in address:
-        os.environ.setdefault(STAY_ON_LOOPBACK, "0")
-    import ray
-
-    try:
-        with own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (RuntimeError, OSError, ConnectionError, TimeoutError, ValueError) as error:
-        hint = "is it running, and is its token in RAY_AUTH_TOKEN? Without --address, an own cluster is started"
-        raise Failed(
-            f"no Ray cluster answers: {str(error).strip().splitlines()[0]}", place=address, hint=hint
-        ) from error
+        return
+    connect(errand.address)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def own_signals() -> Iterator[None]:
-    """Ray, while it starts, takes SIGTERM for itself and prints of dead workers; both are put right afterwards."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread() and handler is not None:
-            signal.signal(signal.SIGTERM, handler)
-        from ray._private import worker
-
-        if hasattr(worker, "print_to_stdstream"):
-            worker.print_to_stdstream = silent
-
-
-def silent(*_: object, **__: object) -> None:
-    """Print nothing: what happens to a worker is told by the outcome of its step."""
-
-
-def require_listener(address: str) -> None:
-    """Refuse an address at which nothing listens, rather than let Ray try for minutes.
+def start(cpus: int, folder: Path) -> None:
+    """Start a local cluster on 127.0.0.1 with its files in ``folder``, and the token of the environment.
 
     Raises:
-        UsageError: when the address is none.
-        Failed: when nothing listens there.
+        Failed: when it does not start.
     """
-    if address == "auto":
-        return
-    host, colon, port = address.rpartition("//")[2].partition("/")[0].rpartition(":")
-    if not colon or not port.isdigit():
-        raise UsageError(
-            "not an address", place=f"--address {address}", hint="write HOST:PORT, ray://HOST:PORT or auto"
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, cpus),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
         )
+    except (RuntimeError, OSError, ray.exceptions.RayError) as error:
+        hint = "`--inline` runs without Ray; `engine doctor` looks at what is there"
+        raise Failed(f"Ray did not start: {first_line(error)}", hint=hint) from error
+
+
+def connect(address: str) -> None:
+    """Connect to the cluster at ``address``.
+
+    Raises:
+        Failed: when it does not answer.
+    """
+    import ray
+
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
-            return
-    except OSError as error:
-        hint = "is the cluster running? Without --address, an own one is started"
-        raise Failed("no Ray cluster answers", place=f"--address {address}", hint=hint) from error
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
+        hint = "is it running, and is its token in RAY_AUTH_TOKEN? Without --address, an own cluster is started"
+        raise Failed(f"no Ray cluster answers: {first_line(error)}", place=address, hint=hint) from error
 
 
-@contextmanager
-def marks(work: Work) -> Iterator[Path]:
-    """A folder that every node sees, in which steps say that they have started."""
-    folder = work.home / "tmp" / f"started-{secrets.token_hex(6)}"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def first_line(error: Exception) -> str:
+    """The first line of what Ray says."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def most_wanted(steps: list[Step]) -> int:
+def most_wanted(work: Work) -> int:
     """The most cores that one step asks for."""
-    return max((step.resources.cpus for step in steps), default=1)
+    return max((step.resources.cpus for step in work.plan.steps if step.id not in work.done), default=1)
 
 
 def refuse_the_impossible(steps: list[Step]) -> None:

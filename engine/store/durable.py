@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import writing
@@ -44,13 +44,10 @@ def made_once(path: Path, make: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def alone_with(lock: Path, busy: Callable[[], None] | None = None) -> Iterator[None]:
-    """Wait until nobody else is in here with the file ``lock``; the system lets go of it when a process dies.
-
-    Args:
-        busy: is called once when somebody else is in here.
-    """
-    descriptor = opened(lock, busy)
+def alone_with(lock: Path) -> Iterator[None]:
+    """Wait until nobody else is in here with the file ``lock``; the system lets go of it when a process dies."""
+    descriptor = opened(lock)
+    assert descriptor is not None
     try:
         yield
     finally:
@@ -59,21 +56,29 @@ def alone_with(lock: Path, busy: Callable[[], None] | None = None) -> Iterator[N
         os.close(descriptor)
 
 
-def opened(lock: Path, busy: Callable[[], None] | None = None) -> int:
-    """A descriptor that holds the file ``lock``."""
+def opened(lock: Path, *, patient: bool = True) -> int | None:
+    """A descriptor that holds the file ``lock``; nothing when somebody else does and this is not to wait."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if busy is not None:
-                busy()
-                busy = None
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):
+            fcntl.flock(descriptor, fcntl.LOCK_EX if patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_same(descriptor, lock):
                 return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
         os.close(descriptor)  # whoever held it removed it: it keeps nobody out any more
+
+
+def is_same(descriptor: int, path: Path) -> bool:
+    """Whether the file that is open is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

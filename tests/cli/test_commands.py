@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -292,13 +291,3 @@ def test_an_interrupted_run_stops_cleanly_and_keeps_what_was_finished(
     assert left_behind(project.home) == []
     plan = engine(project.root, "plan", "spec.yaml", "train.with.mode=sleep", "--json").json
     assert {step["name"] for step in plan["steps"] if step["status"] == "cached"} >= {"ingest.train", "validate.test"}
-
-
-def test_two_runs_at_once_both_answer(project: Project) -> None:
-    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--inline", "--json"]
-    both = [
-        subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)
-    ]
-    documents = [json.loads(process.communicate(timeout=60)[0]) for process in both]
-    assert {document["status"] for document in documents} == {"passed"}
-    assert {document["model"]["version"] for document in documents} == {1}

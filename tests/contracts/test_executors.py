@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from engine.api import prepare_spec, silent
+from engine.api import prepare_spec
 from engine.errors import UsageError
-from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work
+from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work, silent
 from engine.pipeline import execute, prepare, run
 from engine.spec.load import load
 from engine.wiring import desk_for

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from engine.api import prepare_spec, silent
+from engine.api import prepare_spec
 from engine.errors import StepFailed
 from engine.execute.boundary import THREAD_VARIABLES, describe, limited_threads, project_on_path
-from engine.execute.protocol import StepOutcome, Work, outcome_from
+from engine.execute.protocol import StepOutcome, Work, outcome_from, silent
 from engine.pipeline import execute, run
 from engine.plan.model import Plan
 from engine.steps.model import Artifact
