@@ -6,11 +6,15 @@ import json
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine.record.verify import Mismatch, Seen, verify_home
@@ -20,7 +24,7 @@ from engine.wiring import open_home
 from nursery import Nursery, nursery
 from projects import Project, make_project
 
-TIMES, MANY = 40, 200
+TIMES, RAY_TIMES, MANY = 40, 10, 200
 RUN = ("run", "spec.yaml", "--inline")
 
 
@@ -101,3 +105,77 @@ def test_forty_runs_that_are_killed_at_random_moments_leave_nothing_wrong_and_th
 @pytest.mark.timeout(900)
 def test_two_hundred_runs_that_are_killed_at_random_moments(whole: Any, born: Nursery, tmp_path: Path) -> None:
     assert killed_inline(MANY, 2, whole, born, tmp_path) > MANY / 4
+
+
+# -- with Ray -------------------------------------------------------------------------------------------------------
+
+
+def start(project: Project) -> subprocess.Popen[str]:
+    """A run with a cluster of its own."""
+    command = [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "--json"]
+    return subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Everything that a run has started by now."""
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def named(found: list[psutil.Process], what: str) -> list[psutil.Process]:
+    """The cluster's processes of a kind: ``worker``, or the name of a program of Ray's."""
+    chosen = []
+    for process in found:
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if (what == "worker" and title.startswith("ray::")) or (what != "worker" and f"/{what}" in title):
+            chosen.append(process)
+    return chosen
+
+
+def left(known: list[psutil.Process], seconds: float = 5) -> list[str]:
+    """Which of some processes are still there after a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not all(map(gone, known)):
+        time.sleep(0.1)
+    return [str(process) for process in known if not gone(process)]
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process has ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+
+
+@pytest.mark.timeout(300)
+def test_a_driver_a_worker_or_rays_head_that_is_killed_leaves_nothing_wrong_and_no_process(
+    whole: Any, born: Nursery, tmp_path: Path
+) -> None:
+    never, expected, _ = whole
+    choose = random.Random(3)
+    for number in range(RAY_TIMES):
+        what = ("driver", "worker", "gcs_server", "raylet")[number % 4]
+        project = Project(shutil.copytree(never.root, tmp_path / str(number)))
+        process = start(project)
+        known: dict[int, psutil.Process] = {}
+        end = time.monotonic() + choose.uniform(1.0, 7.0)
+        while time.monotonic() < end and process.poll() is None:
+            known.update((one.pid, one) for one in family(process))
+            time.sleep(0.1)
+        victims = [psutil.Process(process.pid)] if what == "driver" else named(list(known.values()), what)[:1]
+        for victim in victims:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+        known.update((one.pid, one) for one in family(process))
+        out, err = process.communicate(timeout=90)
+        assert process.returncode in ((-signal.SIGKILL, 0) if what == "driver" else (0, 3)), (what, out, err)
+        assert what != "worker" or process.returncode == 0, err
+        assert "Traceback" not in err, err
+        assert left(list(known.values())) == []
+        goes_on(project, born, expected)
