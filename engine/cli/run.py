@@ -14,18 +14,19 @@ import typer
 from engine.api import prepare_spec
 from engine.cli import view
 from engine.cli.progress import Lines, Listener, Tree
-from engine.cli.reporting import report_of
+from engine.cli.reporting import full_report, in_ci, no_commands, report_of, tell_ci
 from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import run as run_prepared
 from engine.record.model import RunRecord
 from engine.report.clean import terminal
 from engine.report.text import card, plain
-from engine.report.write import parse_target, write
+from engine.report.write import FORMATS, check, parse_target, write
 from engine.spec.load import expand_sweep
 from engine.spec.model import Spec
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES, limits_are_upper
 
+REPORT_HELP = f"Write a report, whole or not at all; may be repeated. Formats: {', '.join(FORMATS)}."
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
 
@@ -41,18 +42,19 @@ def command(
     inline: bool = typer.Option(False, "--inline", help="In this process, in order, without Ray; breakpoints work."),
     fresh: bool = typer.Option(False, "--fresh", help="Execute again, whatever is recorded or cached."),
     address: str = typer.Option(None, "--address", metavar="ADDR", help="A running Ray cluster to use."),
-    report: list[str] = typer.Option([], "--report", metavar="FORMAT=PATH", help="Write a report: html, md, json."),
+    report: list[str] = typer.Option([], "--report", metavar="FORMAT=PATH", help=REPORT_HELP),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Carry out a spec and record it; an unchanged spec is answered from its record."""
     targets = [parse_target(text) for text in report]
+    check(targets)
     wanted = Wanted(inline=inline, fresh=fresh, address=address, targets=targets, json=json)
     if multirun:
         return sweep(spec, overrides or [], wanted)
     prepared = prepare_spec(spec, overrides or [], address)
     warn(prepared)
     finished = carry_out(prepared, wanted)
-    written = write_reports(finished, prepared, targets)
+    written = hand_out(finished, prepared, targets)
     if json:
         view.document(document_of(finished))
     else:
@@ -105,13 +107,16 @@ def document_of(finished: Finished) -> dict[str, Any]:
     return summary
 
 
-def write_reports(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str, Path]]) -> list[str]:
-    """Write every report that was asked for; the paths as typed."""
-    if not targets:
+def hand_out(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str, Path]]) -> list[str]:
+    """Write every report that was asked for, and what the CI service round this reads; the paths as typed."""
+    if not targets and not in_ci():
         return []
-    found = report_of(finished.record, prepared.desk.store, document_of(finished))
-    for target in targets:
-        write(found, f"{target[0]}={target[1]}")
+    found = full_report(finished.record, prepared, document_of(finished))
+    try:
+        for kind, path in targets:
+            write(found, f"{kind}={path}")
+    finally:
+        tell_ci(found)
     return [str(path) for _, path in targets]
 
 
@@ -144,8 +149,9 @@ def show_log(record: RunRecord) -> None:
     log = steps.get(error.get("step"), {}).get("log", "").strip()
     if log:
         view.note(view.paint(f"--- what {error['step']} printed", view.DIM))
-        for text in log.splitlines()[-40:]:
-            view.note(terminal(text))
+        with no_commands():
+            for text in log.splitlines()[-40:]:
+                view.note(terminal(text))
 
 
 # -- several runs -----------------------------------------------------------------------------------------------
@@ -177,7 +183,7 @@ def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str
     except EngineError as error:
         view.problems(error.problems) if isinstance(error, SpecInvalid) else view.error(error)
         return {"run_id": None, "status": "failed", "metrics": {}, "overrides": list(chosen), "error": error.document()}
-    write_reports(finished, prepared, [(kind, numbered(path, finished)) for kind, path in wanted.targets])
+    hand_out(finished, prepared, [(kind, numbered(path, finished)) for kind, path in wanted.targets])
     return document_of(finished)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engine.digest import plain
-from engine.errors import UsageError, suggestion, writing
+from engine.errors import Failed, StorageUnwritable, UsageError, suggestion, writing
+from engine.report.dotenv import dotenv
 from engine.report.html import html
+from engine.report.junit import junit
 from engine.report.markdown import markdown
 from engine.report.model import Report
+from engine.report.openmetrics import openmetrics
+from engine.report.sarif import sarif
 
 
 def document(report: Report) -> str:
@@ -29,7 +33,15 @@ def finite(value: object) -> object:
     return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
 
 
-FORMATS: Mapping[str, Callable[[Report], str]] = {"html": html, "json": document, "md": markdown}
+FORMATS: Mapping[str, Callable[[Report], str]] = {
+    "html": html,
+    "json": document,
+    "md": markdown,
+    "junit": junit,
+    "sarif": sarif,
+    "openmetrics": openmetrics,
+    "dotenv": dotenv,
+}
 """What a report can be written as."""
 
 
@@ -50,19 +62,56 @@ def parse_target(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def check(targets: Sequence[tuple[str, Path]]) -> None:
+    """See before anything runs whether every report can be written; nothing is created for it.
+
+    Raises:
+        UsageError: for a folder, and for two reports in one file.
+        StorageUnwritable, Failed: for a folder that takes no files, or a parent that is none.
+    """
+    seen: dict[Path, str] = {}
+    for name, path in targets:
+        refuse_folder(name, path)
+        whole = Path(os.path.abspath(path))  # noqa: PTH100  (links stay: they may be made meanwhile)
+        if whole in seen:
+            fact = f"{seen[whole]} and {name} are to be written to one file"
+            raise UsageError(fact, place=str(path), hint="give each report a path of its own")
+        seen[whole] = name
+        parent = next(folder for folder in whole.parents if os.path.lexists(folder))
+        if not parent.is_dir():
+            raise Failed("is no folder", place=str(parent), hint=f"{name}={path} cannot be written below it")
+        if not special(path) and not os.access(parent, os.W_OK | os.X_OK):
+            raise StorageUnwritable(parent)
+
+
+def refuse_folder(name: str, path: Path) -> None:
+    """Say that a report is a file."""
+    if path.is_dir():
+        raise UsageError("is a folder", place=str(path), hint=f"name a file in it: {name}={path / 'report'}.{name}")
+
+
+def special(path: Path) -> bool:
+    """Whether there is something at ``path`` that takes bytes and cannot be replaced, such as a pipe."""
+    return path.exists() and not path.is_file()
+
+
 def write(report: Report, target: str) -> Path:
     """Write ``report`` to ``target`` (FORMAT=PATH), making folders on the way; return the path.
 
-    The file appears whole or not at all; one that was there is replaced.
+    The file appears whole or not at all; one that was there is replaced. A pipe or a device is written to.
 
     Raises:
         UsageError: as :func:`parse_target`, or when the path is a folder.
         StorageFull, StorageUnwritable, Failed: when the file cannot be written; nothing is left behind.
     """
     name, path = parse_target(target)
-    if path.is_dir():
-        raise UsageError("is a folder", place=str(path), hint=f"name a file in it: {name}={path / 'report'}.{name}")
-    replace_whole(path, FORMATS[name](report).encode())
+    refuse_folder(name, path)
+    data = FORMATS[name](report).encode()
+    if special(path):
+        with writing(path):
+            path.write_bytes(data)
+    else:
+        replace_whole(path, data)
     return path
 
 
