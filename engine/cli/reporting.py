@@ -174,5 +174,5 @@ def no_commands(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.stdout.flush()
         view.note(f"::{token}::")
-        sys.stderr.flush()

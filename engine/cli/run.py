@@ -82,8 +82,8 @@ def warn(prepared: Prepared) -> None:
 
 
 def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
-    """Run with a display of what happens."""
-    with display(prepared, wanted.inline) as listener:
+    """Run with a display of what happens. What steps print inline is no command to a CI service."""
+    with no_commands(), display(prepared, wanted.inline) as listener:
         return run_prepared(prepared, listener.hear, inline=wanted.inline, fresh=wanted.fresh)
 
 
