@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,18 +16,25 @@ from engine.api import prepare_spec
 from engine.cli import view
 from engine.cli.progress import Lines, Listener, Tree
 from engine.cli.reporting import full_report, in_ci, no_commands, report_of, tell_ci
-from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid
+from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid, UsageError
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import run as run_prepared
 from engine.record.model import RunRecord
+from engine.report.ci import job_address
 from engine.report.clean import terminal
 from engine.report.text import card, plain
-from engine.report.write import FORMATS, check, parse_target, write
+from engine.report.write import FORMATS, ISSUE, check, parse_target, write
 from engine.spec.load import expand_sweep
 from engine.spec.model import Spec
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES, limits_are_upper
 
-REPORT_HELP = f"Write a report, whole or not at all; may be repeated. Formats: {', '.join(FORMATS)}."
+if TYPE_CHECKING:
+    from engine.report.issue import Service
+
+REPORT_HELP = (
+    f"Write a report, whole or not at all; may be repeated. Formats: {', '.join(FORMATS)}. "
+    "issue=gh and issue=gitlab open an issue when the run does not pass."
+)
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
 
@@ -46,7 +54,8 @@ def command(
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Carry out a spec and record it; an unchanged spec is answered from its record."""
-    targets = [parse_target(text) for text in report]
+    services = issue_services(report, multirun)
+    targets = [parse_target(text) for text in report if not is_issue(text)]
     check(targets)
     wanted = Wanted(inline=inline, fresh=fresh, address=address, targets=targets, json=json)
     if multirun:
@@ -59,7 +68,8 @@ def command(
         view.document(document_of(finished))
     else:
         show(finished, prepared, written)
-    return EXIT_CODES[finished.record.status]
+    opened = [tell_service(finished, prepared, service) for service in services]
+    return EXIT_CODES[finished.record.status] if all(opened) else FAILED
 
 
 class Wanted:
@@ -118,6 +128,44 @@ def hand_out(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str
     finally:
         tell_ci(found)
     return [str(path) for _, path in targets]
+
+
+def is_issue(target: str) -> bool:
+    """Whether a ``--report`` asks for an issue."""
+    return target.partition("=")[0] == ISSUE
+
+
+def issue_services(report: Sequence[str], multirun: bool) -> list[Service]:
+    """Where an issue is to be opened about a run that does not pass.
+
+    Raises:
+        UsageError: for a service that is unknown or whose tool is not installed, and in a sweep.
+    """
+    asked = [text.partition("=")[2] for text in report if is_issue(text)]
+    if asked and multirun:
+        fact = "a sweep opens no issues: most of its runs are candidates that nobody chose"
+        raise UsageError(fact, place="--report issue", hint="ask for it where one run is judged")
+    if not asked:
+        return []
+    from engine.report.issue import parse_service
+
+    return [parse_service(name) for name in asked]
+
+
+def tell_service(finished: Finished, prepared: Prepared, service: Service) -> bool:
+    """Open an issue unless the run passed or one is open; whether that went well. The answer is printed already."""
+    from engine.report.issue import issue_of, open_issue
+
+    issue = issue_of(full_report(finished.record, prepared, document_of(finished)), job_address(os.environ))
+    if issue is None:
+        return True
+    try:
+        opened = open_issue(issue, service, prepared.loaded.root)
+    except EngineError as error:
+        view.error(error)
+        return False
+    view.note(f"issue  {opened.address}{'' if opened.new else '  (open already)'}")
+    return True
 
 
 def show(finished: Finished, prepared: Prepared, written: list[str]) -> None:

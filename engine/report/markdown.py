@@ -29,6 +29,11 @@ def brief(report: Report) -> str:
     return composed(report, (verdict, gates, metrics, pins, footer))
 
 
+def for_issue(report: Report) -> str:
+    """What an issue says, where others may read it: no slices and no rows of data."""
+    return composed(report, (verdict, fault_in_short, gates, metrics, pins, footer))
+
+
 def composed(report: Report, parts: Sequence[Callable[[Facts], Iterator[str]]]) -> str:
     """Parts of the report, with a blank line between their blocks."""
     said = facts(report)
@@ -45,13 +50,19 @@ def verdict(said: Facts) -> Iterator[str]:
 
 
 def fault(said: Facts) -> Iterator[str]:
-    """Why it failed."""
+    """Why it failed, with its details."""
+    for number, block in enumerate(fault_in_short(said)):
+        yield block
+        if number == 0 and said.fault is not None and any(said.fault.details):
+            yield fenced("\n".join(said.fault.details))
+
+
+def fault_in_short(said: Facts) -> Iterator[str]:
+    """Why it failed, and what to do."""
     if said.fault is None:
         return
     place = f"{code(said.fault.place)}: " if said.fault.place else ""
     yield f"> {place}{escaped(said.fault.message)}"
-    if any(said.fault.details):
-        yield fenced("\n".join(said.fault.details))
     if said.fault.hint:
         yield f"**Next:** {escaped(said.fault.hint)}"
 

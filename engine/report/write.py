@@ -44,6 +44,9 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 }
 """What a report can be written as."""
 
+ISSUE = "issue"
+"""What stands for the format where ``--report issue=gh`` asks for an issue and not for a file."""
+
 
 def parse_target(text: str) -> tuple[str, Path]:
     """``html=out/report.html`` as format and path.
@@ -52,11 +55,11 @@ def parse_target(text: str) -> tuple[str, Path]:
         UsageError: when it is not FORMAT=PATH, or the format is not in :data:`FORMATS`.
     """
     name, equals, path = text.partition("=")
-    known = f"known formats: {', '.join(FORMATS)}"
+    known = f"known formats: {', '.join((*FORMATS, ISSUE))}"
     if not equals or not path:
         raise UsageError(f"{text!r} is not FORMAT=PATH", place="--report", hint=f"write html=report.html; {known}")
     if name not in FORMATS:
-        near = suggestion(name, FORMATS)
+        near = suggestion(name, (*FORMATS, ISSUE))
         also = f"{near} " if near.startswith("did") else ""
         raise UsageError(f"no report format {name!r}", place="--report", hint=f"{also}{known}")
     return name, Path(path)

@@ -19,7 +19,7 @@ from engine.report.write import FORMATS, check, parse_target, write
 from projects import read_only
 from report import samples
 
-KNOWN = "html, json, md, junit, sarif, openmetrics, dotenv"
+KNOWN = "html, json, md, junit, sarif, openmetrics, dotenv, issue"
 
 
 @pytest.mark.parametrize(
