@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -11,7 +12,9 @@ import typer
 from engine.cli import view
 from engine.cli.reporting import report_of
 from engine.errors import NotFound
+from engine.record.index import Row
 from engine.record.model import RunRecord
+from engine.record.query import Query, answer
 from engine.registry.model import ModelRef
 from engine.report.text import card, plain
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
@@ -29,39 +32,47 @@ def register(parent: typer.Typer, summary: str) -> None:
 def list_runs(
     name: str = typer.Option(None, "--name", help="Only runs of this model."),
     status: str = typer.Option(None, "--status", help="Only passed, refused or failed ones."),
+    metric: list[str] = typer.Option([], "--metric", metavar="CONDITION", help="As roc_auc>=0.65; may be repeated."),
+    since: str = typer.Option(None, "--since", metavar="DATE", help="Started then or later: 2026-11-23, or 7d ago."),
+    until: str = typer.Option(None, "--until", metavar="DATE", help="Started before."),
+    data: str = typer.Option(None, "--data", metavar="COMMIT|URI", help="Read this commit, digest or lake URI."),
+    sort: str = typer.Option("started", "--sort", metavar="BY", help="started, name, status or a metric."),
+    reverse: bool = typer.Option(False, "--reverse", help="The other way round."),
+    limit: int = typer.Option(None, "--limit", min=1, help="At most so many."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
-    """Every run, the newest first."""
-    found = [
-        record
-        for record in home_here().records.newest()
-        if name in (None, record.summary["name"]) and status in (None, record.status)
-    ]
+    """Every run, the newest first; of a run that was executed several times, the newest execution."""
+    asked = Query(
+        name=name, status=status, metrics=tuple(metric), since=since, until=until, data=data, sort=sort,
+        reverse=reverse, limit=limit,
+    )  # fmt: skip
+    home = home_here()
+    with home.runs.opened() as db:
+        found = answer(db, asked, datetime.now().astimezone(), lambda uri: home.lake.resolve(uri.repository, uri.ref))
     if json:
-        view.document({"runs": [record.summary for record in found]})
+        view.document({"runs": [row.listed for row in found]})
         return 0
     if not found:
-        view.line("no runs yet: `engine run SPEC` makes one")
+        narrowed = asked != Query(sort=sort, reverse=reverse, limit=limit)
+        view.line("no run is like that" if narrowed else "no runs yet: `engine run SPEC` makes one")
         return 0
-    view.table(
-        ["run", "model", "status", "version", "metrics", "started", "overrides"], [row(record) for record in found]
-    )
+    view.table(["run", "model", "status", "version", "metrics", "started", "overrides"], [cells(row) for row in found])
     return 0
 
 
-def row(record: RunRecord) -> list[str]:
+def cells(row: Row) -> list[str]:
     """A run in a line."""
-    summary = record.summary
-    version = summary["model"]["version"]
-    shown = [f"{name} {view.figure(summary['metrics'][name])}" for name in foremost(summary)[:2]]
+    listed = row.listed
+    version = listed["model"]["version"]
+    shown = [f"{name} {view.figure(listed['metrics'][name])}" for name in foremost(listed)[:2]]
     return [
-        view.short(record.run_id),
-        summary["name"],
-        record.status,
+        view.short(row.run),
+        listed["name"],
+        listed["status"],
         "-" if version is None else f"v{version}",
         ", ".join(shown) or "-",
-        str(summary["started"])[:19].replace("T", " "),
-        " ".join(summary["overrides"]),
+        str(listed["started"])[:19].replace("T", " "),
+        " ".join(listed["overrides"]),
     ]
 
 

@@ -131,6 +131,10 @@ class RecordStore:
             raise UsageError(f'"{prefix}" begins {len(found)} run ids', hint=f"give more of it: {', '.join(found[:4])}")
         return found[0]
 
+    def numbers(self, run_id: str) -> list[int]:
+        """The numbers of a run's executions, ascending."""
+        return numbered(self.folder(run_id) / "executions")
+
     def executions(self, run_id: str) -> list[RunRecord]:
         """The executions of a run, the oldest first."""
         folder = self.folder(run_id) / "executions"
