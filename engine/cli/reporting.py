@@ -18,9 +18,6 @@ from engine.errors import EngineError, Place, writing
 from engine.pipeline import Desk, Prepared, place_in_spec
 from engine.record.model import RunRecord
 from engine.registry.model import ModelRef
-from engine.report import ci
-from engine.report.facts import facts
-from engine.report.markdown import markdown
 from engine.report.model import FAULT, Report
 from engine.spec.load import LoadedSpec
 from engine.spec.positions import Positions
@@ -125,6 +122,12 @@ def in_ci(environment: Mapping[str, str] = os.environ) -> bool:
 
 def tell_ci(report: Report, environment: Mapping[str, str] = os.environ) -> None:
     """Fill what the CI service that this runs on reads; what it does not let be written is said and nothing more."""
+    if not in_ci(environment):
+        return
+    from engine.report import ci
+    from engine.report.facts import facts
+    from engine.report.markdown import markdown
+
     with said_only():
         if path := environment.get("GITHUB_STEP_SUMMARY"):
             append(Path(path), ci.summary(report, ci.SUMMARY_BYTES - size_of(Path(path))))

@@ -20,7 +20,6 @@ from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid, UsageError
 from engine.pipeline import Finished, Prepared
 from engine.pipeline import run as run_prepared
 from engine.record.model import RunRecord
-from engine.report.ci import job_address
 from engine.report.clean import terminal
 from engine.report.text import card, plain
 from engine.report.write import FORMATS, ISSUE, check, parse_target, write
@@ -154,6 +153,7 @@ def issue_services(report: Sequence[str], multirun: bool) -> list[Service]:
 
 def tell_service(finished: Finished, prepared: Prepared, service: Service) -> bool:
     """Open an issue unless the run passed or one is open; whether that went well. The answer is printed already."""
+    from engine.report.ci import job_address
     from engine.report.issue import issue_of, open_issue
 
     issue = issue_of(full_report(finished.record, prepared, document_of(finished)), job_address(os.environ))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import secrets
@@ -10,13 +11,7 @@ from pathlib import Path
 
 from engine.digest import plain
 from engine.errors import Failed, StorageUnwritable, UsageError, suggestion, writing
-from engine.report.dotenv import dotenv
-from engine.report.html import html
-from engine.report.junit import junit
-from engine.report.markdown import markdown
 from engine.report.model import Report
-from engine.report.openmetrics import openmetrics
-from engine.report.sarif import sarif
 
 
 def document(report: Report) -> str:
@@ -33,14 +28,24 @@ def finite(value: object) -> object:
     return None if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
 
 
+def later(module: str, function: str) -> Callable[[Report], str]:
+    """A renderer whose module is loaded when it is first used: few runs are asked for a report."""
+
+    def render(report: Report) -> str:
+        text: str = getattr(importlib.import_module(f"engine.report.{module}"), function)(report)
+        return text
+
+    return render
+
+
 FORMATS: Mapping[str, Callable[[Report], str]] = {
-    "html": html,
+    "html": later("html", "html"),
     "json": document,
-    "md": markdown,
-    "junit": junit,
-    "sarif": sarif,
-    "openmetrics": openmetrics,
-    "dotenv": dotenv,
+    "md": later("markdown", "markdown"),
+    "junit": later("junit", "junit"),
+    "sarif": later("sarif", "sarif"),
+    "openmetrics": later("openmetrics", "openmetrics"),
+    "dotenv": later("dotenv", "dotenv"),
 }
 """What a report can be written as."""
 
