@@ -53,7 +53,7 @@ class Desk:
     registry: Registry
     executor: Callable[[bool], Executor]
     settled: Callable[[Plan], Mapping[str, StepOutcome]]
-    note: Callable[[RunRecord], None]
+    note: Callable[[], None]
     rest: Callable[[], None]
 
 
@@ -164,7 +164,7 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
     result = execute(prepared, report, inline, fresh)
     record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
     publish(record, desk.registry)
-    desk.note(record)
+    desk.note()
     desk.rest()
     return Finished(record=record, resolved=resolved, executed=True)
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
+import orjson
 import typer
 
 from engine.cli import view
-from engine.cli.reporting import report_of
 from engine.errors import NotFound
 from engine.record.index import Row
 from engine.record.model import RunRecord
 from engine.record.query import Query, answer
 from engine.registry.model import ModelRef
-from engine.report.text import card, plain
-from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 from engine.wiring import Home, home_here
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -48,9 +44,10 @@ def list_runs(
     )  # fmt: skip
     home = home_here()
     with home.runs.opened() as db:
-        found = answer(db, asked, datetime.now().astimezone(), lambda uri: home.lake.resolve(uri.repository, uri.ref))
+        now = datetime.now().astimezone()
+        found = answer(db, asked, now, lambda uri: home.lake.resolve(uri.repository, uri.ref), listed=json)
     if json:
-        view.document({"runs": [row.listed for row in found]})
+        view.document({"runs": [row.document for row in found]})
         return 0
     if not found:
         narrowed = asked != Query(sort=sort, reverse=reverse, limit=limit)
@@ -62,25 +59,16 @@ def list_runs(
 
 def cells(row: Row) -> list[str]:
     """A run in a line."""
-    listed = row.listed
-    version = listed["model"]["version"]
-    shown = [f"{name} {view.figure(listed['metrics'][name])}" for name in foremost(listed)[:2]]
+    shown = [f"{name} {view.figure(value)}" for name, value in orjson.loads(row.foremost).items()]
     return [
         view.short(row.run),
-        listed["name"],
-        listed["status"],
-        "-" if version is None else f"v{version}",
+        row.name,
+        row.status,
+        "-" if row.version is None else f"v{row.version}",
         ", ".join(shown) or "-",
-        str(listed["started"])[:19].replace("T", " "),
-        " ".join(listed["overrides"]),
+        row.started[:19].replace("T", " "),
+        row.overrides,
     ]
-
-
-def foremost(summary: Mapping[str, Any]) -> list[str]:
-    """The metrics of a run, those that its gates judge first."""
-    judged = [gate["metric"] for gate in summary["gates"]]
-    known = [name for name in summary["metrics"] if name not in (*PROPERTIES, *MEASUREMENTS)]
-    return [name for name in dict.fromkeys([*judged, *known]) if name in known]
 
 
 @app.command("show")
@@ -91,6 +79,9 @@ def show(
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """One run: verdict, metrics, gates, pins."""
+    from engine.cli.reporting import report_of
+    from engine.report.text import card, plain
+
     home = home_here()
     record = latest(home, run)
     if json:

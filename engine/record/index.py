@@ -6,6 +6,7 @@ folder that it does not know, or that has changed, is read; one that is gone is 
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import sqlite3
@@ -17,21 +18,26 @@ from typing import Any
 
 import orjson
 
-from engine.errors import EngineError, StorageFull, StorageUnwritable
+from engine.errors import EngineError, StorageFull, StorageUnwritable, writing
 from engine.lake.uri import parse
 from engine.record.model import RunRecord
 from engine.record.store import RecordStore
+from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 from engine.store.objects import ObjectStore
 from engine.store.sqlite import reading, transaction
 
-VERSION = 1
 SCHEMA = """
+create table if not exists state (root integer not null);
 create table if not exists runs (run text primary key, changed integer not null) without rowid;
 create table if not exists executions (
   run text not null, number integer not null, newest integer not null, name text not null, status text not null,
-  started text not null, model text, version integer, listed text not null, metrics text not null,
+  started text not null, model text, version integer, overrides text not null, foremost text not null,
+  metrics text not null,
   primary key (run, number)
 ) without rowid;
+create table if not exists documents (
+  run text not null, number integer not null, listed text not null, primary key (run, number)
+);
 create index if not exists executions_started on executions (started);
 create table if not exists pins (
   run text not null, number integer not null, source text not null, repository text not null, path text not null,
@@ -48,22 +54,51 @@ create table if not exists artifacts (
   digest text not null, run text not null, number integer not null, name text not null,
   primary key (digest, run, number, name)
 ) without rowid;
+create index if not exists artifacts_run on artifacts (run);
 create table if not exists names (
   kind text not null, name text not null, run text not null, number integer not null,
   primary key (kind, name, run, number)
 ) without rowid;
+create index if not exists names_run on names (run);
 """
-TABLES = ("executions", "pins", "artifacts", "names")
+VERSION = binascii.crc32(SCHEMA.encode()) >> 1  # an index of another form is made anew
+FOREMOST = 2
+TABLES = ("executions", "documents", "pins", "artifacts", "names")
 LISTED = ("run_id", "name", "status", "model", "metrics", "gates", "started", "seconds", "overrides", "executor")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """An execution as lists show it: ``listed`` is part of the run's document."""
+    """An execution as lists show it. ``foremost`` are its first metrics, by name, those that gates judge before others.
+
+    ``listed`` is a part of the run's document, as JSON; it is there when it was asked for.
+    """
 
     run: str
     number: int
-    listed: Mapping[str, Any]
+    name: str
+    status: str
+    started: str
+    version: int | None
+    overrides: str
+    foremost: str
+    metrics: str
+    listed: str = ""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every metric."""
+        found: dict[str, float] = orjson.loads(self.metrics)
+        return found
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """A part of the run's document."""
+        found: dict[str, Any] = orjson.loads(self.listed)
+        return found
+
+
+COLUMNS = "e.run, e.number, e.name, e.status, e.started, e.version, e.overrides, e.foremost, e.metrics"
 
 
 class RunIndex:
@@ -74,11 +109,10 @@ class RunIndex:
         self.records = records
         self.store = store
 
-    def note(self, record: RunRecord) -> None:
-        """Add an execution that was just recorded. What cannot be written is found when the index is next asked."""
-        with suppress(EngineError, sqlite3.DatabaseError), transaction(self.path, SCHEMA) as db:
-            if version_of(db) == VERSION:
-                self._read(db, record.run_id, self._changed(record.run_id))
+    def note(self) -> None:
+        """Add what was just recorded. What cannot be written is found when the index is next asked."""
+        with suppress(EngineError, sqlite3.DatabaseError):
+            self._follow()
 
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
@@ -87,64 +121,79 @@ class RunIndex:
             self._follow()
         except (StorageFull, StorageUnwritable):
             with closing(sqlite3.connect(":memory:")) as db:
-                db.row_factory = sqlite3.Row
                 db.executescript(SCHEMA)
-                self._bring_up(db, {}, self._found())
+                self._bring_up(db, {}, self._found(), 0)
                 yield db
             return
         with reading(self.path) as db:
+            db.row_factory = None  # plain tuples: ten thousand of them are many
             yield db
 
     def _follow(self) -> None:
         """Bring the file up to what is on the disk; one that is damaged or of another version is made anew."""
-        found, known = self._found(), self._known()
-        if known == found:
+        root = self._root()  # what comes after this look changes it again
+        state, known = self._known(root)
+        if state == root:
             return
-        if known is None:
+        if state is None:
             self._remove()
         with transaction(self.path, SCHEMA) as db:
             db.execute(f"pragma user_version = {VERSION}")
-            self._bring_up(db, known or {}, found)
+            self._bring_up(db, known, self._found(), root)
 
-    def _known(self) -> dict[str, int] | None:
-        """Every run in the file, and when its executions had changed; ``None`` when there is no file of this form."""
+    def _root(self) -> int:
+        """When the folder of runs last changed, in nanoseconds; 0 when there is none."""
+        return self.records.root.stat().st_mtime_ns if self.records.root.is_dir() else 0
+
+    def _known(self, root: int) -> tuple[int | None, dict[str, int]]:
+        """When the folder of runs had changed, and, if that was not at ``root``, when each run's executions had.
+
+        The former is ``None`` when there is no file of this form.
+        """
         if not self.path.is_file():
-            return None
+            return None, {}
         try:
             with reading(self.path) as db:
-                rows = db.execute("select run, changed from runs").fetchall() if version_of(db) == VERSION else None
-        except (EngineError, sqlite3.DatabaseError):
-            return None
-        return None if rows is None else dict(rows)
+                if version_of(db) != VERSION:
+                    return None, {}
+                state = int(db.execute("select max(root) from state").fetchone()[0])
+                rows = db.execute("select run, changed from runs").fetchall() if state != root else []
+        except (EngineError, sqlite3.DatabaseError, TypeError):
+            return None, {}
+        return state, dict(rows)
 
     def _remove(self) -> None:
-        for path in self.path.parent.glob(f"{self.path.name}*"):
-            with suppress(FileNotFoundError):
-                path.unlink()
+        with writing(self.path):
+            for path in self.path.parent.glob(f"{self.path.name}*"):
+                path.unlink(missing_ok=True)
 
-    def _bring_up(self, db: sqlite3.Connection, known: Mapping[str, int], found: Mapping[str, int]) -> None:
+    def _bring_up(self, db: sqlite3.Connection, known: Mapping[str, int], found: Mapping[str, int], root: int) -> None:
         for run in known.keys() - found.keys():
             forget(db, run)
         for run, changed in found.items():
             if known.get(run) != changed:
-                self._read(db, run, changed)
+                self._read(db, run, changed, known=run in known)
+        db.execute("delete from state")
+        db.execute("insert into state values (?)", (root,))
         db.execute("delete from objects where manifest not in (select manifest from pins)")
 
     def _found(self) -> dict[str, int]:
         """Every run that has an execution, and when its executions last changed, in nanoseconds."""
-        root, found = os.fspath(self.records.root), {}
+        found: dict[str, int] = {}
         with suppress(FileNotFoundError):
-            for name in os.listdir(root):
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    found[name] = os.stat(f"{root}/{name}/executions").st_mtime_ns  # noqa: PTH116
+            root = os.open(self.records.root, os.O_RDONLY)
+            try:
+                for name in os.listdir(root):
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        found[name] = os.stat(f"{name}/executions", dir_fd=root).st_mtime_ns
+            finally:
+                os.close(root)
         return found
 
-    def _changed(self, run: str) -> int:
-        return (self.records.folder(run) / "executions").stat().st_mtime_ns
-
-    def _read(self, db: sqlite3.Connection, run: str, changed: int) -> None:
+    def _read(self, db: sqlite3.Connection, run: str, changed: int, *, known: bool = True) -> None:
         """Read every execution of a run; one that is damaged is left out, `engine verify` names it."""
-        forget(db, run)
+        if known:
+            forget(db, run)
         db.execute("insert into runs values (?, ?)", (run, changed))
         for number in self.records.numbers(run):
             with suppress(EngineError, LookupError, TypeError, ValueError, AttributeError):
@@ -157,9 +206,12 @@ class RunIndex:
         listed = {name: summary[name] for name in LISTED} | {"execution": record.execution}
         listed["pins"] = summary["pins"]
         model = summary["model"]
-        values = (*key, 0, summary["name"], summary["status"], summary["started"], model["digest"], model["version"])
-        written = (json.dumps(listed), json.dumps(summary["metrics"]))
-        db.execute("insert or replace into executions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *written))
+        judged = {metric: summary["metrics"][metric] for metric in foremost(summary)[:FOREMOST]}
+        known = (summary["name"], summary["status"], summary["started"], model["digest"], model["version"])
+        texts = [json.dumps(value) for value in (judged, summary["metrics"])]
+        values = (*key, 0, *known, " ".join(summary["overrides"]), *texts)
+        db.execute(f"insert or replace into executions values ({marks(values)})", values)  # noqa: S608
+        db.execute("insert or replace into documents values (?, ?, ?)", (*key, json.dumps(listed)))
         db.executemany("insert or replace into pins values (?, ?, ?, ?, ?, ?, ?, ?, ?)", pin_rows(record))
         db.executemany(
             "insert or ignore into artifacts values (?, ?, ?, ?)",
@@ -213,10 +265,20 @@ def names_of(record: RunRecord) -> Iterator[tuple[str, str]]:
             yield "baseline", pin["digest"]["sha256"]
 
 
-def rows(db: sqlite3.Connection, where: str = "", values: Sequence[object] = ()) -> list[Row]:
-    """Executions, the newest first. ``where`` is a condition on the table ``executions``, called ``e``."""
-    condition = f"where {where}" if where else ""
-    query = f"select run, number, listed from executions e {condition} order by started desc, run"  # noqa: S608
-    return [
-        Row(run=run, number=number, listed=orjson.loads(listed)) for run, number, listed in db.execute(query, values)
-    ]
+def foremost(summary: Mapping[str, Any]) -> list[str]:
+    """The metrics of a run, those that its gates judge first."""
+    judged = [gate["metric"] for gate in summary["gates"]]
+    known = [name for name in summary["metrics"] if name not in (*PROPERTIES, *MEASUREMENTS)]
+    return [name for name in dict.fromkeys([*judged, *known]) if name in known]
+
+
+def marks(values: Sequence[object]) -> str:
+    """As many question marks as there are values."""
+    return ", ".join("?" * len(values))
+
+
+def rows(db: sqlite3.Connection, rest: str, values: Sequence[object] = (), *, listed: bool = False) -> list[Row]:
+    """Executions ``e``. ``rest`` is what follows ``from executions e`` in the query."""
+    document = "(select d.listed from documents d where d.run = e.run and d.number = e.number)"
+    columns = f"{COLUMNS}, {document}" if listed else COLUMNS
+    return [Row(*found) for found in db.execute(f"select {columns} from executions e {rest}", values)]  # noqa: S608

@@ -35,11 +35,19 @@ class Query:
     limit: int | None = None
 
 
-def answer(db: sqlite3.Connection, asked: Query, now: datetime, commit_of: Callable[[LakeUri], str]) -> list[Row]:
+def answer(
+    db: sqlite3.Connection,
+    asked: Query,
+    now: datetime,
+    commit_of: Callable[[LakeUri], str],
+    *,
+    listed: bool = False,
+) -> list[Row]:
     """The newest execution of each run that ``asked`` means, sorted: by default the newest first.
 
     Args:
         commit_of: which commit a lake URI means.
+        listed: give each run's document, too.
 
     Raises:
         UsageError: for a condition that does not parse.
@@ -50,8 +58,10 @@ def answer(db: sqlite3.Connection, asked: Query, now: datetime, commit_of: Calla
     for text, given in where(db, asked, now, commit_of):
         conditions.append(text)
         values += given
-    found = rows(db, " and ".join(conditions), values)
-    return ordered(db, found, asked)[: asked.limit]
+    order, more = order_of(db, asked)
+    limit = "" if asked.limit is None else f"limit {asked.limit}"
+    rest = f"where {' and '.join(conditions)} order by {order} {limit}"
+    return rows(db, rest, [*values, *more], listed=listed)
 
 
 def where(
@@ -134,13 +144,12 @@ def data_condition(text: str, commit_of: Callable[[LakeUri], str]) -> tuple[str,
     return condition, [uri.repository, commit_of(uri), len(uri.path), uri.path]
 
 
-def ordered(db: sqlite3.Connection, found: list[Row], asked: Query) -> list[Row]:
-    """Rows in the order that was asked for; those without the metric come last."""
+def order_of(db: sqlite3.Connection, asked: Query) -> tuple[str, Sequence[object]]:
+    """The order that was asked for; runs without the metric come last."""
     if asked.sort in COLUMNS:
         backward = (asked.sort == "started") != asked.reverse
-        return sorted(found, key=lambda row: str(row.listed[asked.sort]), reverse=backward)
+        return f"{COLUMNS[asked.sort]} {'desc' if backward else ''}, e.started desc, e.run", []
     require_metric(db, asked.sort)
-    values = [row.listed["metrics"].get(asked.sort) for row in found]
-    has = [(value, row) for value, row in zip(values, found, strict=True) if value is not None]
-    lacks = [row for value, row in zip(values, found, strict=True) if value is None]
-    return [row for _, row in sorted(has, key=lambda pair: pair[0], reverse=not asked.reverse)] + lacks
+    path = json_path(asked.sort)
+    value = "json_extract(e.metrics, ?)"
+    return f"{value} is null, {value} {'' if asked.reverse else 'desc'}, e.started desc", [path, path]

@@ -17,15 +17,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import canonical_json, sha256
 from engine.errors import EngineError, NotFound, UsageError, writing
 from engine.record.model import RunRecord, definition_digest
-from engine.resolve.model import ResolvedSpec
 from engine.store.checked import read_checked, write_checked
 from engine.store.durable import sync_folder
 from engine.store.objects import write_once
+
+if TYPE_CHECKING:
+    from engine.resolve.model import ResolvedSpec
 
 SHORTEST_PREFIX = 6
 
@@ -101,6 +103,7 @@ class RecordStore:
                     raise
                 continue  # another process took the number
             sync_folder(folder)
+            os.utime(self.root)  # whoever indexes the runs sees by one time that something came
             return number
 
     # -- reading --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from engine.digest import manifest_digest
 from engine.errors import EngineError, NotFound, UsageError
 from engine.lake.protocol import Lake
 from engine.lake.uri import SCHEME, LakeUri, parse
-from engine.record.index import Row, rows
+from engine.record.index import Row, marks, rows
 from engine.record.model import RunRecord
 from engine.record.store import SHORTEST_PREFIX, RecordStore
 from engine.registry.model import ModelRef, ModelVersion
@@ -26,6 +26,8 @@ from engine.registry.registry import Registry
 from engine.resolve.lookup import list_files
 
 HEX = re.compile(r"^(?:sha256:)?([0-9a-f]{6,64})$")
+NEWEST_FIRST = "order by e.started desc, e.run"
+MOST_ASKED = 500  # for more than these, all are read, which is quicker
 LOOKED_IN = "runs, models, artifacts, data commits and objects, git commits and lake URIs were looked through"
 
 
@@ -101,7 +103,7 @@ def hex_node(digits: str, sources: Sources) -> Node:
 
 def run_node(run: str, sources: Sources) -> Node:
     """A run, with the data, code, environment and baselines behind it and the artifacts and model that it made."""
-    found = rows(sources.db, "e.run = ? and e.newest = 1", [run])
+    found = rows(sources.db, "where e.run = ? and e.newest = 1", [run])
     record = sources.records.latest(run)
     if not found or record is None:
         raise NotFound("record of run", run, hint="`engine verify` says what is wrong with it")
@@ -110,9 +112,8 @@ def run_node(run: str, sources: Sources) -> Node:
 
 def run_leaf(row: Row, up: tuple[tuple[str, Node], ...] = (), down: tuple[tuple[str, Node], ...] = ()) -> Node:
     """A run as others point to it."""
-    listed = row.listed
-    facts = {key: listed[key] for key in ("name", "status", "started", "metrics")}
-    return Node(kind="run", id=row.run, shown=f"{listed['name']} {listed['status']}", facts=facts, up=up, down=down)
+    facts = {"name": row.name, "status": row.status, "started": row.started, "metrics": row.values}
+    return Node(kind="run", id=row.run, shown=f"{row.name} {row.status}", facts=facts, up=up, down=down)
 
 
 def inputs_of(record: RunRecord, sources: Sources) -> Iterator[tuple[str, Node]]:
@@ -152,7 +153,7 @@ def products_of(record: RunRecord, row: Row, sources: Sources) -> Iterator[tuple
 
 def models_of(found: Iterable[Row], sources: Sources, word: str = "registered") -> Iterator[tuple[str, Node]]:
     """The model versions that runs registered, each once, the newest first."""
-    wanted = {(row.listed["model"]["name"], row.listed["model"]["version"]) for row in found}
+    wanted = {(row.name, row.version) for row in found}
     for version in every_version(sources.registry):
         if (version.name, version.version) in wanted:
             yield word, version_leaf(version)
@@ -180,7 +181,7 @@ def version_leaf(version: ModelVersion) -> Node:
 def model_node(version: ModelVersion, sources: Sources) -> Node:
     """A model version: the runs that made it, with what is behind them, and the runs that it was the baseline of."""
     leaf = version_leaf(version)
-    made = rows(sources.db, marks("e.run in ({})", version.runs) + " and e.newest = 1", version.runs)
+    made = [row for row in rows_of(version.runs, sources.db) if row.run in version.runs]
     up = []
     for row in made:
         record = sources.records.latest(row.run)
@@ -194,17 +195,12 @@ def artifact_node(digest: str, sources: Sources) -> Node:
     """An artifact: the runs that made these bytes, and the models that are them."""
     made = sources.db.execute("select distinct run, name from artifacts where digest = ? order by run", [digest])
     names = {row[0]: row[1] for row in made.fetchall()}
-    found = rows(sources.db, marks("e.run in ({})", list(names)) + " and e.newest = 1", list(names))
+    found = [row for row in rows_of(list(names), sources.db) if row.run in names]
     up = tuple((f"made as {names[row.run]} by", run_leaf(row)) for row in found)
     models = [version for version in every_version(sources.registry) if version.digest == digest]
     shown = ", ".join(sorted(set(names.values())))
     down = tuple(("registered", version_leaf(version)) for version in models)
     return Node(kind="artifact", id=digest, shown=shown, up=up, down=down)
-
-
-def marks(condition: str, values: Sequence[object]) -> str:
-    """A condition with as many question marks as there are values."""
-    return condition.format(", ".join("?" * len(values)))
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
@@ -288,7 +284,7 @@ def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> tuple[str, list[o
             now[path] = content(LakeUri(repository=uri.repository, ref=commit, path=path), commit, sources.lake)
         if now[path] == manifest:
             manifests.append(manifest)
-    return marks("p.manifest in ({})", manifests), manifests
+    return f"p.manifest in ({marks(manifests)})", manifests
 
 
 def content(uri: LakeUri, commit: str, lake: Lake) -> str | None:
@@ -299,21 +295,23 @@ def content(uri: LakeUri, commit: str, lake: Lake) -> str | None:
         return None
 
 
-def pin_rows(condition: str, values: Sequence[object], db: sqlite3.Connection) -> list[Row]:
-    """The newest execution of each run with a pin ``p`` like that."""
-    of_run = "select 1 from pins p where p.run = e.run and p.number = e.number"
-    return rows(db, f"e.newest = 1 and exists ({of_run} and {condition})", values)
-
-
 def seen_by(
     condition: str, values: Sequence[object], sources: Sources, word: str = "read by"
 ) -> Iterator[tuple[str, Node]]:
     """The runs with pins ``p`` like that, and then the models that they trained, or only judged, on them."""
-    found = pin_rows(condition, values, sources.db)
-    trained = {row.run for row in pin_rows(f"p.trains and {condition}", values, sources.db)}
+    query = f"select p.run, p.number, max(p.trains) from pins p where {condition} group by p.run, p.number"  # noqa: S608
+    trains = {(run, number): bool(yes) for run, number, yes in sources.db.execute(query, values)}
+    found = [row for row in rows_of([run for run, _ in trains], sources.db) if (row.run, row.number) in trains]
     yield from ((word, run_leaf(row)) for row in found)
-    yield from models_of([row for row in found if row.run in trained], sources, "trained")
-    yield from models_of([row for row in found if row.run not in trained], sources, "judged")
+    yield from models_of([row for row in found if trains[row.run, row.number]], sources, "trained")
+    yield from models_of([row for row in found if not trains[row.run, row.number]], sources, "judged")
+
+
+def rows_of(runs: Sequence[str], db: sqlite3.Connection) -> list[Row]:
+    """The newest executions of at least these runs, the latest first."""
+    if len(runs) > MOST_ASKED:
+        return rows(db, f"where e.newest = 1 {NEWEST_FIRST}")
+    return rows(db, f"where e.run in ({marks(runs)}) and e.newest = 1 {NEWEST_FIRST}", runs)
 
 
 # -- names of other kinds -----------------------------------------------------------------------------------------
@@ -322,7 +320,7 @@ def seen_by(
 def named_rows(kind: str, name: str, db: sqlite3.Connection) -> list[Row]:
     """The runs that have something of a kind by that name."""
     of_run = "select 1 from names n where n.run = e.run and n.number = e.number and n.kind = ? and n.name = ?"
-    return rows(db, f"e.newest = 1 and exists ({of_run})", [kind, name])
+    return rows(db, f"where e.newest = 1 and exists ({of_run}) {NEWEST_FIRST}", [kind, name])
 
 
 def named_node(name: str, sources: Sources) -> Node:

@@ -55,7 +55,7 @@ def asked(project: Project, **query: Any) -> list[Row]:
 
 
 def statuses(project: Project, **query: Any) -> list[str]:
-    return [row.listed["status"] for row in asked(project, **query)]
+    return [row.status for row in asked(project, **query)]
 
 
 ALL = ["passed", "failed", "refused", "passed"]
@@ -86,7 +86,7 @@ def test_these_runs_are_meant(project: Project, query: dict[str, Any], expected:
 
 
 def test_runs_are_sorted_by_a_metric_and_those_without_it_come_last(project: Project) -> None:
-    values = [row.listed["metrics"].get("mae") for row in asked(project, sort="mae")]
+    values = [row.values.get("mae") for row in asked(project, sort="mae")]
     assert values[-1] is None
     assert values[:-1] == sorted(values[:-1], reverse=True)
 
