@@ -31,18 +31,19 @@ if TYPE_CHECKING:
     from engine.record.model import RunRecord
     from engine.registry.registry import Registry
 
-FORM = 1
+FORM = 2
 OWN = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recalled:
-    """The record that answers, how the spec was typed, and what its warnings were."""
+    """The record that answers, how the spec was typed, what its warnings were, and where its gates stand."""
 
     record: RunRecord
     home: Home
     shown: str
     warnings: tuple[Problem, ...]
+    places: Mapping[str, Place]
 
 
 def recall(spec: str, overrides: Sequence[str]) -> Recalled | None:
@@ -64,12 +65,17 @@ def recall(spec: str, overrides: Sequence[str]) -> Recalled | None:
         if record is None or not home.registry.knows(record.digest):
             return None
         warnings = tuple(problem(item) for item in known["warnings"])
-        return Recalled(record=record, home=home, shown=spec, warnings=warnings)
+        places = {name: Place(**item) for name, item in known["places"].items()}
+        return Recalled(record=record, home=home, shown=spec, warnings=warnings, places=places)
     return None
 
 
-def remember(prepared: Prepared, home: Home) -> None:
-    """Write down what decided which run ``prepared`` is. What cannot be written costs time only."""
+def remember(prepared: Prepared, home: Home, places: Mapping[str, Place]) -> None:
+    """Write down what decided which run ``prepared`` is. What cannot be written costs time only.
+
+    Args:
+        places: what the record's reports say about where in the spec's files its gates stand.
+    """
     loaded, resolved = prepared.loaded, prepared.resolved
     index = prepared.desk.world.index
     sources = [path for module in resolved.modules if (path := index.path(module)) is not None]
@@ -89,6 +95,7 @@ def remember(prepared: Prepared, home: Home) -> None:
         "variables": {name: name in os.environ for name in variables(resolved.operation)},
         "operation": sha256(canonical_json(resolved.operation)),
         "warnings": [plain(item) for item in loaded.warnings],
+        "places": {name: spot(item) for name, item in places.items()},
     }
     with suppress(EngineError, OSError):
         write_checked(place(home, loaded.path, loaded.overrides), canonical_json(document))
@@ -163,11 +170,14 @@ def meant(text: str, home: Home) -> str:
 
 def plain(item: Problem) -> dict[str, Any]:
     """A warning as JSON."""
-    spot = item.place
     return {
-        "rule": item.rule, "fact": item.fact, "hint": item.hint, "severity": item.severity,
-        "place": {"file": spot.file, "line": spot.line, "column": spot.column, "key": spot.key},
+        "rule": item.rule, "fact": item.fact, "hint": item.hint, "severity": item.severity, "place": spot(item.place),
     }  # fmt: skip
+
+
+def spot(item: Place) -> dict[str, Any]:
+    """A place as JSON."""
+    return {"file": item.file, "line": item.line, "column": item.column, "key": item.key}
 
 
 def problem(item: Mapping[str, Any]) -> Problem:

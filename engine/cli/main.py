@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import FrameType
 
 import typer
@@ -108,7 +109,7 @@ def interrupted(given: Sequence[str]) -> int:
 def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
     """A command line that does not parse."""
     message = getattr(error, "format_message", lambda: str(error))()
-    if type(error).__name__ == "NoArgsIsHelpError" and "--json" not in given:
+    if type(error).__name__ == "NoArgsIsHelpError" and not wants_json(given):
         view.note(message)
         return USAGE
     context = getattr(error, "ctx", None)
@@ -116,9 +117,14 @@ def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
     return complain_code("usage", message, given, USAGE, hint=f"see `{command} --help`")
 
 
+def wants_json(given: Sequence[str]) -> bool:
+    """Whether the answer, be it an error, is to be one JSON document."""
+    return bool({"--json", "--format=json"} & set(given)) or ("--format", "json") in pairwise(given)
+
+
 def complain(error: EngineError, given: Sequence[str]) -> int:
     """Print an error the way that was asked for; its exit code."""
-    if "--json" in given:
+    if wants_json(given):
         sys.stdout.write(json.dumps({"error": error.document()}, ensure_ascii=False) + "\n")
     elif isinstance(error, SpecInvalid):
         view.problems(error.problems)
@@ -129,7 +135,7 @@ def complain(error: EngineError, given: Sequence[str]) -> int:
 
 def complain_code(code: str, message: str, given: Sequence[str], exit_code: int, hint: str = "") -> int:
     """As :func:`complain`, for what is no :class:`EngineError`."""
-    if "--json" in given:
+    if wants_json(given):
         document = {"code": code, "message": message, "place": "", "hint": hint}
         sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
     else:

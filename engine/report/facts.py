@@ -9,8 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from engine.digest import bare
+from engine.errors import Place
 from engine.report.clean import lines, terminal
 from engine.report.model import (
+    FAULT,
+    Baseline,
     Calibration,
     Document,
     Facts,
@@ -51,7 +54,7 @@ def facts(report: Report) -> Facts:
         positive=words(evaluation.get("positive")),
         metrics=metrics,
         overall={measure.name: measure.value for measure in metrics},
-        gates=tuple(gate(mapping(item)) for item in sequence(run.get("gates"))),
+        gates=tuple(gate(mapping(item), report.places) for item in sequence(run.get("gates"))),
         slices=slices(mapping(evaluation.get("slices"))),
         pins=pins(mapping(run.get("pins"))),
         steps=tuple(step(mapping(item)) for item in sequence(run.get("steps"))),
@@ -59,7 +62,8 @@ def facts(report: Report) -> Facts:
         roc=roc(mapping(curves.get("roc"))),
         calibration=calibration(mapping(curves.get("calibration"))),
         residuals=residuals(mapping(curves.get("residuals"))),
-        fault=fault(mapping(run.get("error"))),
+        fault=fault(mapping(run.get("error")), report.places),
+        baseline=baseline(mapping(report.baseline)),
     )
 
 
@@ -78,7 +82,7 @@ def measures(run: Document, evaluation: Document) -> tuple[Measure, ...]:
     return (*judged.values(), *others)
 
 
-def gate(document: Document) -> Gate:
+def gate(document: Document, places: Mapping[str, Place]) -> Gate:
     """One gate's answer; what does not say that it passed has not."""
     limit = document.get("limit")
     return Gate(
@@ -90,7 +94,14 @@ def gate(document: Document) -> Gate:
         level=words(document.get("level")) or "refuse",
         measured=document.get("measured") is True,
         kind=words(document.get("kind")),
+        place=place(places.get(str(document.get("name")))),
     )
+
+
+def place(found: Place | None) -> Place:
+    """A place with clean text; one that is not known says nothing."""
+    found = found or Place()
+    return Place(file=terminal(found.file), line=found.line, column=found.column, key=terminal(found.key))
 
 
 def step(document: Document) -> Step:
@@ -206,7 +217,20 @@ def residuals(document: Document) -> Residuals | None:
     return Residuals(edges=edges, counts=counts) if ascending else None
 
 
-def fault(document: Document) -> Fault | None:
+def baseline(document: Document) -> Baseline | None:
+    """The model in production, where there is one."""
+    version = count(document.get("version"))
+    if version is None:
+        return None
+    return Baseline(
+        version=version,
+        digest=bare(words(document.get("digest"))),
+        same_rows=document.get("same_rows") is True,
+        metrics={words(name): number(value) for name, value in mapping(document.get("metrics")).items()},
+    )
+
+
+def fault(document: Document, places: Mapping[str, Place]) -> Fault | None:
     """Why the run failed, where it did."""
     if not document:
         return None
@@ -217,6 +241,8 @@ def fault(document: Document) -> Fault | None:
         place=words(document.get("place")),
         hint=words(document.get("hint")),
         details=lines(details) if isinstance(details, str) else (),
+        step=words(document.get("step")),
+        spot=place(places.get(FAULT)),
     )
 
 

@@ -12,16 +12,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.errors import Place
+
 Document = Mapping[str, object]
+FAULT = ""
+"""The key in :attr:`Report.places` of the step that failed; no gate is called so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """A run as ``engine run --json`` prints it, the evaluation of its model, and where reports were written."""
+    """A run as ``engine run --json`` prints it, the evaluation of its model, and where reports were written.
+
+    ``baseline`` is the model in production: ``version``, ``digest``, ``metrics`` by name, and whether they were
+    computed on the ``same_rows``. ``places`` are the lines of the spec, in files named from the repository's top, by
+    the name of the gate, and by :data:`FAULT` of what failed.
+    """
 
     run: Document
     evaluation: Document | None = None
     written: tuple[str, ...] = ()
+    baseline: Document | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +50,7 @@ class Gate:
     level: str
     measured: bool
     kind: str = ""
+    place: Place = Place()
 
     @property
     def mark(self) -> str:
@@ -125,13 +137,25 @@ class Residuals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Why a run failed: an Engine error's parts. ``details`` are more lines."""
+    """Why a run failed: an Engine error's parts. ``details`` are more lines, ``spot`` is the place in the spec."""
 
     code: str
     message: str
     place: str
     hint: str
     details: tuple[str, ...] = ()
+    step: str = ""
+    spot: Place = Place()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baseline:
+    """The model in production: its version, and its metrics, on the ``same_rows`` as the run's or on its own."""
+
+    version: int
+    digest: str
+    same_rows: bool
+    metrics: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +188,7 @@ class Facts:
     calibration: Calibration | None = None
     residuals: Residuals | None = None
     fault: Fault | None = None
+    baseline: Baseline | None = None
     overall: Mapping[str, float | None] = field(default_factory=dict)
 
     @property

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from engine.digest import bare
-from engine.report.model import Facts, Gate, Measure, Pin, Slice
+from engine.report.model import Baseline, Facts, Gate, Measure, Pin, Slice
 
 NONE = "\u2013"
 LESS_IS_BETTER = re.compile(r"brier|log_loss|loss|mae|mape|mse|rmse|error|latency|parity|_ms$|_mb$")
@@ -49,6 +49,25 @@ def provenance(facts: Facts) -> str:
         elif pin.kind == "data":
             parts.append(f"{pin.name} data {identity(pin)}")
     return " \u00b7 ".join(parts)
+
+
+def production(theirs: Baseline) -> str:
+    """Which model is in production, and whether its figures may be compared with the run's."""
+    digest = f" ({short(theirs.digest)})" if theirs.digest else ""
+    rows = "on the same rows" if theirs.same_rows else "on other test data of its own: the change is no fair comparison"
+    return f"production: version {theirs.version}{digest}, {rows}"
+
+
+def change(value: float) -> str:
+    """A difference with its sign; an equal figure is ``0``."""
+    return figure(value) if value <= 0 else f"+{figure(value)}"
+
+
+def direction(metric: str, value: float) -> str:
+    """``better``, ``worse``, or nothing for a metric that stayed as it was."""
+    if value == 0:
+        return ""
+    return "better" if (value < 0) is bool(LESS_IS_BETTER.search(metric)) else "worse"
 
 
 def identity(pin: Pin) -> str:
