@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.lake.embedded.lake import EmbeddedLake
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
+    from engine.record.index import RunIndex
     from engine.record.parts import Parts
     from engine.record.store import RecordStore
     from engine.record.verify import Archive
@@ -60,6 +61,13 @@ class Home:
         return RecordStore(self.path)
 
     @property
+    def runs(self) -> RunIndex:
+        """The index of the runs."""
+        from engine.record.index import RunIndex
+
+        return RunIndex(self.path, self.records, self.store)
+
+    @property
     def cache(self) -> StepCache:
         """What steps gave before."""
         from engine.execute.cache import StepCache
@@ -94,7 +102,8 @@ class Home:
         """Write down what each database is now, byte for byte, unless somebody writes to it: for ``engine verify``."""
         from engine.store.sums import note_sum
 
-        for path in (self.path / "registry.db", self.path / "lake" / "lake.db", self.store.packs.index):
+        lasting = (self.path / "registry.db", self.path / "lake" / "lake.db", self.store.packs.index)
+        for path in (*lasting, *(self.path / "cache").rglob("*.db")):
             note_sum(path)
 
     def pins(self) -> set[str]:
@@ -194,6 +203,7 @@ def laid_out(home: Home, index: SourceIndex, folder: Path, address: str | None) 
         registry=world.registry,
         executor=lambda inline: executor(inline, address),
         settled=lambda plan: settled(plan, cache),
+        note=home.runs.note,
         rest=home.rest,
     )
 

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "watch": ("watch", "Run specs whenever a commit reaches a branch that they read."),
     "runs": ("runs", "The record of runs."),
     "diff": ("diff", "Show what differs between two runs: spec, data, code, environment, and what came of it."),
+    "trace": ("trace", "From any id to all that it came from, and to all that came of it."),
     "verify": ("verify", "Hash everything that was recorded again: spec, data, artifacts, ledger."),
     "reproduce": ("reproduce", "Execute a recorded run again from nothing, and compare every artifact."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),

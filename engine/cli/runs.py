@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 
+import orjson
 import typer
 
 from engine.cli import view
-from engine.cli.reporting import report_of
 from engine.errors import NotFound
+from engine.record.index import Row, rows
 from engine.record.model import RunRecord
+from engine.record.query import Query, answer, require_status
 from engine.registry.model import ModelRef
-from engine.report.text import card, plain
-from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 from engine.wiring import Home, home_here
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -29,47 +30,92 @@ def register(parent: typer.Typer, summary: str) -> None:
 def list_runs(
     name: str = typer.Option(None, "--name", help="Only runs of this model."),
     status: str = typer.Option(None, "--status", help="Only passed, refused or failed ones."),
+    metric: list[str] = typer.Option([], "--metric", metavar="CONDITION", help="As roc_auc>=0.65; may be repeated."),
+    since: str = typer.Option(None, "--since", metavar="DATE", help="Started then or later: 2026-11-23, or 7d ago."),
+    until: str = typer.Option(None, "--until", metavar="DATE", help="Started before."),
+    data: str = typer.Option(None, "--data", metavar="COMMIT|URI", help="Read this commit, digest or lake URI."),
+    sort: str = typer.Option("started", "--sort", metavar="BY", help="started, name, status or a metric."),
+    reverse: bool = typer.Option(False, "--reverse", help="The other way round."),
+    limit: int = typer.Option(None, "--limit", min=1, help="At most so many."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
-    """Every run, the newest first."""
-    found = [
-        record
-        for record in home_here().records.newest()
-        if name in (None, record.summary["name"]) and status in (None, record.status)
-    ]
+    """Every run, the newest first; of a run that was executed several times, the newest execution."""
+    asked = Query(
+        name=name, status=status, metrics=tuple(metric), since=since, until=until, data=data, sort=sort,
+        reverse=reverse, limit=limit,
+    )  # fmt: skip
+    home = home_here()
+    with home.runs.opened() as db:
+        now = datetime.now().astimezone()
+        found = answer(db, asked, now, lambda uri: home.lake.resolve(uri.repository, uri.ref), listed=json)
     if json:
-        view.document({"runs": [record.summary for record in found]})
+        view.document({"runs": [row.document for row in found]})
         return 0
     if not found:
-        view.line("no runs yet: `engine run SPEC` makes one")
+        narrowed = asked != Query(sort=sort, reverse=reverse, limit=limit)
+        view.line("no run is like that" if narrowed else "no runs yet: `engine run SPEC` makes one")
         return 0
-    view.table(
-        ["run", "model", "status", "version", "metrics", "started", "overrides"], [row(record) for record in found]
-    )
+    view.table(["run", "model", "status", "version", "metrics", "started", "overrides"], [cells(row) for row in found])
     return 0
 
 
-def row(record: RunRecord) -> list[str]:
+def cells(row: Row) -> list[str]:
     """A run in a line."""
-    summary = record.summary
-    version = summary["model"]["version"]
-    shown = [f"{name} {view.figure(summary['metrics'][name])}" for name in foremost(summary)[:2]]
+    shown = [f"{name} {view.figure(value)}" for name, value in orjson.loads(row.foremost).items()]
     return [
-        view.short(record.run_id),
-        summary["name"],
-        record.status,
-        "-" if version is None else f"v{version}",
+        view.short(row.run),
+        row.name,
+        row.status,
+        "-" if row.version is None else f"v{row.version}",
         ", ".join(shown) or "-",
-        str(summary["started"])[:19].replace("T", " "),
-        " ".join(summary["overrides"]),
+        row.started[:19].replace("T", " "),
+        row.overrides,
     ]
 
 
-def foremost(summary: Mapping[str, Any]) -> list[str]:
-    """The metrics of a run, those that its gates judge first."""
-    judged = [gate["metric"] for gate in summary["gates"]]
-    known = [name for name in summary["metrics"] if name not in (*PROPERTIES, *MEASUREMENTS)]
-    return [name for name in dict.fromkeys([*judged, *known]) if name in known]
+@app.command("gc")
+def collect(
+    keep: int = typer.Option(None, "--keep", min=0, metavar="N", help="Keep the newest N runs of each model."),
+    keep_days: float = typer.Option(None, "--keep-days", min=0, metavar="D", help="Keep runs of the last D days."),
+    keep_status: list[str] = typer.Option([], "--keep-status", metavar="STATUS", help="Keep runs with this status."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> int:
+    """Remove runs, and what only they named; never what a registered model needs."""
+    from engine.record.collect import Collected, Keep, collecting, doomed, needed_runs, remove_runs, require_some, sweep
+
+    for status in keep_status:
+        require_status(status)
+    since = None if keep_days is None else timedelta(days=keep_days)
+    wanted = Keep(newest=keep, since=since, statuses=tuple(keep_status))
+    require_some(wanted)
+    home = home_here()
+    with collecting(home.path) if home.path.is_dir() else nullcontext():
+        with home.runs.opened() as db:
+            known = rows(db, "where e.newest = 1 order by e.started desc, e.run")
+        needed = needed_runs(home.registry)
+        gone = doomed(known, needed, wanted, datetime.now().astimezone())
+        done = Collected(runs=tuple(gone), needed=len(needed))
+        if not dry_run and home.path.is_dir():
+            remove_runs(gone, home.records, home.registry)
+            home.runs.note()
+            entries, objects, size = sweep(home.path, home.store, home.records)
+            done = replace(done, entries=entries, objects=objects, size=size)
+            home.rest()
+    if json:
+        view.document({"dry_run": dry_run, **asdict(done), "runs": list(done.runs)})
+        return 0
+    for run in done.runs if dry_run else ():
+        view.line(run)
+    if dry_run:
+        view.line(f"{view.counted(len(done.runs), 'run')} would be removed; {done.needed} are needed by models")
+        return 0
+    entry = f"{done.entries:,} cached {'step' if done.entries == 1 else 'steps'}"
+    view.line(
+        f"removed {view.counted(len(done.runs), 'run')}, {entry} and {view.counted(done.objects, 'object')},"
+        f" {done.size / 1e6:,.1f} MB"
+    )
+    return 0
 
 
 @app.command("show")
@@ -80,6 +126,9 @@ def show(
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """One run: verdict, metrics, gates, pins."""
+    from engine.cli.reporting import report_of
+    from engine.report.text import card, plain
+
     home = home_here()
     record = latest(home, run)
     if json:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.digest import canonical_json, sha256
-from engine.execute.protocol import StepOutcome
-from engine.plan.model import Plan
-from engine.resolve.model import GitState, ResolvedSpec
+
+if TYPE_CHECKING:
+    from engine.execute.protocol import StepOutcome
+    from engine.plan.model import Plan
+    from engine.resolve.model import GitState, ResolvedSpec
 
 RunStatus = Literal["passed", "refused", "failed"]
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -28,7 +30,7 @@ class RunResult:
     started: str
     finished: str
     seconds: float
-    git: GitState = GitState()
+    git: GitState
     verdicts: tuple[Mapping[str, Any], ...] = ()
     overrides: tuple[str, ...] = ()
     host: Mapping[str, Any] = field(default_factory=dict)

@@ -17,15 +17,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import canonical_json, sha256
 from engine.errors import EngineError, NotFound, UsageError, writing
 from engine.record.model import RunRecord, definition_digest
-from engine.resolve.model import ResolvedSpec
 from engine.store.checked import read_checked, write_checked
 from engine.store.durable import sync_folder
 from engine.store.objects import write_once
+
+if TYPE_CHECKING:
+    from engine.resolve.model import ResolvedSpec
 
 SHORTEST_PREFIX = 6
 
@@ -101,6 +103,7 @@ class RecordStore:
                     raise
                 continue  # another process took the number
             sync_folder(folder)
+            os.utime(self.root)  # whoever indexes the runs sees by one time that something came
             return number
 
     # -- reading --------------------------------------------------------------------------------------
@@ -130,6 +133,10 @@ class RecordStore:
         if len(found) > 1:
             raise UsageError(f'"{prefix}" begins {len(found)} run ids', hint=f"give more of it: {', '.join(found[:4])}")
         return found[0]
+
+    def numbers(self, run_id: str) -> list[int]:
+        """The numbers of a run's executions, ascending."""
+        return numbered(self.folder(run_id) / "executions")
 
     def executions(self, run_id: str) -> list[RunRecord]:
         """The executions of a run, the oldest first."""

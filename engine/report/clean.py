@@ -29,6 +29,8 @@ BREAKING = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "@<!-- -->", "#": "#<!-
 
 def terminal(text: str) -> str:
     """``text`` on one line, without anything that a terminal obeys, an XML parser refuses or UTF-8 lacks."""
+    if text.isascii() and text.isprintable():
+        return text
     bare = SEQUENCES.sub("", text)
     return "".join(visible(character) for character in bare)
 

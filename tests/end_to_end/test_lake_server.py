@@ -118,6 +118,21 @@ def test_a_spec_has_the_same_run_id_and_model_on_a_server_as_without_one(
         assert sorted(read) == ["test.parquet", "train.parquet"]
 
 
+def test_a_run_on_a_server_is_verified_at_its_commit_there_and_reproduced_without_it(
+    credentials: Credentials, project: Project, tmp_path: Path
+) -> None:
+    home = {"ENGINE_HOME": str(tmp_path / "home")}
+    served = engine(project.root, "run", "spec.yaml", "--inline", "--json", **home, **variables(credentials))
+    run_id = served.json["run_id"]
+    verified = engine(project.root, "verify", "--json", **home, **variables(credentials))
+    assert (verified.code, verified.json["mismatches"]) == (0, [])
+    gone = {**variables(credentials), "LAKECTL_SERVER_ENDPOINT_URL": "http://127.0.0.1:9"}
+    away = engine(project.root, "verify", run_id, "--json", **home, **gone)
+    assert (away.code, away.json["error"]["code"]) == (3, "lake-unavailable")
+    again = engine(project.root, "reproduce", run_id, "--inline", "--json", **home, **gone)
+    assert (again.code, again.json["reproduced"]) == (0, True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_sample_spec_has_the_same_run_id_on_a_server_as_without_one(

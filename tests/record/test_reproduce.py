@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,23 @@ def test_what_a_killed_reproduction_left_goes_with_the_next_but_not_what_a_livin
         assert reproduce(copied).code == 0
         assert root.is_dir()
     assert not root.exists()
+
+
+def test_ctrl_c_leaves_nothing_of_a_reproduction(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    flag = tmp_path / "flag"
+    slow = f'{FIT}        import pathlib\n        if pathlib.Path("{flag}").exists():\n            pathlib.Path("{flag}").unlink()\n            time.sleep(60)\n'
+    (project.root / "my_trainer.py").write_text(TRAINER.replace(FIT, slow))
+    assert run(project.spec, inline=True).status == "passed"
+    flag.touch()
+    command = [sys.executable, "-m", "engine.cli.main", "reproduce", only_run(project), "--inline"]
+    with subprocess.Popen(command, cwd=project.root, stderr=subprocess.PIPE, text=True) as process:
+        while flag.exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert list((project.home / "tmp").iterdir()) == []
