@@ -16,6 +16,7 @@ from engine.cli import view
 from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init", "Start a project: a spec, a schema, a trainer, a test, CI for GitHub and GitLab."),
     "quickstart": ("quickstart", "Put the sample data, real New York flights, into the embedded lake."),
     "validate": ("validate", "Check specs: every problem at once, with its place."),
     "plan": ("plan", "Show what would run, what is cached, and why."),

@@ -7,6 +7,7 @@ spec with a defaults list may leave to its groups what would have to be there.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ from engine.spec.model import Spec
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 
 Schema = dict[str, Any]
+
+FILE = "engine.schema.json"
+"""What the schema is called where it stands beside specs."""
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 INTERPOLATION: Schema = {"type": "string", "pattern": r"\$\{"}
@@ -130,6 +134,11 @@ def spec_schema(plugins: Iterable[Description], metrics: Iterable[str]) -> Schem
             sections[name]["allOf"] = rules
     sections["Gate"]["allOf"] = gate_limits()
     return assembled(sections)
+
+
+def schema_text(plugins: Iterable[Description], metrics: Iterable[str]) -> str:
+    """The schema as it is written to files: the same bytes for the same plugins and metrics."""
+    return json.dumps(spec_schema(plugins, metrics), indent=2, ensure_ascii=False) + "\n"
 
 
 def assembled(sections: Mapping[str, Schema]) -> Schema:

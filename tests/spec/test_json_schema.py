@@ -10,15 +10,15 @@ import jsonschema
 import pytest
 import yaml
 
-from engine.cli.schema import schema_text
 from engine.spec.annotations import fits, schema_of
-from engine.spec.json_schema import DESCRIPTIONS, PARAMETER_TEXT
+from engine.spec.json_schema import DESCRIPTIONS, PARAMETER_TEXT, spec_schema
+from engine.spec.surroundings import known_metrics, known_plugins
 from projects import SPEC, Done, engine
 
 ROOT = Path(__file__).resolve().parents[2]
 ERRORS = ROOT / "tests" / "errors"
 BASE = (ERRORS / "base.yaml").read_text()
-SCHEMA = json.loads(schema_text())
+SCHEMA = spec_schema(known_plugins(), known_metrics())
 CASES = {
     f"{file.stem}: {title}": case
     for file in sorted((ERRORS / "cases").glob("*.yaml"))
