@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -182,3 +185,95 @@ def lines_of_github(workflow: dict[str, object], job: str) -> list[str]:
 def lines_of_gitlab(pipeline: dict[str, object], job: str) -> list[str]:
     """The script lines of a job."""
     return list(pipeline[job]["script"])  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with a project in it, and a folder beside it that a runner keeps."""
+    folder = tmp_path_factory.mktemp("ci")
+    assert engine(folder, "init", "demo").code == 0
+    for arguments in (["init", "-q", "-b", "main"], ["add", "-A"], [*WHO, "commit", "-qm", "Start"]):
+        subprocess.run(["git", *arguments], cwd=folder / "demo", check=True)
+    return folder / "demo"
+
+
+WHO = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+NEWER = {"validate": ("--format", "validate"), "run": ("junit", "run")}
+
+
+def require_formats(folder: Path, job: str) -> None:
+    """Skip where the command does not have the formats yet that the job's lines name."""
+    word, command = NEWER[job]
+    if word not in engine(folder, command, "--help").out:
+        pytest.skip(f"engine {command} has no {word} yet")
+
+
+def carried_out(folder: Path, lines: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Script lines as a runner's shell carries them out: one after the other, until one fails."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "CI": "true", "PIP_NO_INDEX": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_lines_of_github_check_specs(checkout: Path) -> None:
+    require_formats(checkout, "validate")
+    lines = lines_of_github(loaded(checkout / ".github/workflows/engine.yml"), "validate")
+    assert carried_out(checkout, lines, GITHUB_ACTIONS="true").returncode == 0
+    with broken(checkout):
+        found = carried_out(checkout, lines, GITHUB_ACTIONS="true")
+    assert found.returncode == 1
+    assert "::error file=specs/model.yaml,line=3," in found.stdout
+
+
+def test_the_lines_of_gitlab_check_specs(checkout: Path) -> None:
+    require_formats(checkout, "validate")
+    lines = lines_of_gitlab(loaded(checkout / ".gitlab-ci.yml"), "validate")
+    assert carried_out(checkout, lines, GITLAB_CI="true").returncode == 0
+    assert json.loads((checkout / "gl-code-quality.json").read_text()) == []
+    with broken(checkout):
+        found = carried_out(checkout, lines, GITLAB_CI="true")
+    assert found.returncode == 1
+    assert len(json.loads((checkout / "gl-code-quality.json").read_text())) == 1
+
+
+@contextmanager
+def broken(checkout: Path) -> Iterator[None]:
+    """The project with a typo in its spec."""
+    spec = checkout / "specs/model.yaml"
+    good = spec.read_text()
+    spec.write_text(good.replace("name: demo", "nam: demo\nname: demo", 1))
+    yield
+    spec.write_text(good)
+
+
+def test_the_hook_refuses_the_commit_of_a_broken_spec(checkout: Path) -> None:
+    hook = ["python -m pre_commit run --all-files"]
+    assert carried_out(checkout, hook).returncode == 0
+    with broken(checkout):
+        found = carried_out(checkout, hook)
+    assert found.returncode == 1
+    assert 'unknown key "nam"' in found.stdout
+
+
+def test_the_lines_of_both_run_specs_and_leave_their_reports(checkout: Path) -> None:
+    """The second finds in the kept ENGINE_HOME what the first has done."""
+    require_formats(checkout, "run")
+    workflow, pipeline = loaded(checkout / ".github/workflows/engine.yml"), loaded(checkout / ".gitlab-ci.yml")
+    for lines, host in (
+        (lines_of_github(workflow, "run"), {"GITHUB_ACTIONS": "true"}),
+        (lines_of_gitlab(pipeline, "run"), {"GITLAB_CI": "true"}),
+    ):
+        found = carried_out(checkout, lines, ENGINE_HOME=str(checkout.parent / "kept"), **host)
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert {path.name for path in (checkout / "reports").iterdir()} == {"junit.xml", "run.md", "run.html"}
+        shutil.rmtree(checkout / "reports")
+    assert "0 changes" in found.stdout
+    listed = engine(checkout, "runs", "list", "--json", ENGINE_HOME=str(checkout.parent / "kept")).json["runs"]
+    assert len(listed) == 1
+    assert not (checkout / ".engine").exists()
