@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
 }
+# A shell that completes a line sets it, and calls `engine` without arguments.
+COMPLETION = "_ENGINE_COMPLETE"
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -42,7 +44,7 @@ ABOUT = "One YAML spec from versioned data to a judged, served and watched model
 
 def application(chosen: str | None) -> typer.Typer:
     """The command line with the module of the chosen command loaded; of the others only the names."""
-    app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(help=ABOUT, no_args_is_help=True, rich_markup_mode=None)
     app.callback()(options)
     for name, (module, summary) in COMMANDS.items():
         if name == chosen:
@@ -75,6 +77,10 @@ def nothing() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is what CONTRACT 2 says."""
+    if os.environ.get(COMPLETION) and arguments is None:
+        from engine.cli.completion import answer
+
+        return answer(application)
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)

@@ -261,6 +261,7 @@ def test_the_hook_refuses_the_commit_of_a_broken_spec(checkout: Path) -> None:
     assert 'unknown key "nam"' in found.stdout
 
 
+@pytest.mark.slow
 def test_the_lines_of_both_run_specs_and_leave_their_reports(checkout: Path) -> None:
     """The second finds in the kept ENGINE_HOME what the first has done."""
     require_formats(checkout, "run")
