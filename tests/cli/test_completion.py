@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.cli.completion import join_words
+from engine.cli.main import main
 from projects import Project, engine, make_project
 
 OURS = "import sys; from engine.cli.main import main; sys.exit(main())"
@@ -38,13 +40,25 @@ def asked(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def offered(folder: Path, line: str) -> list[str]:
+Tab = Callable[[Path, str], list[str]]
+
+
+@pytest.fixture
+def tab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tab:
     """What bash is offered for the last word of a line; it hands ``:``, ``@`` and ``=`` over as words."""
-    words = line.replace(":", " : ").replace("@", " @ ").replace("=", " = ").replace("  ", " ")
-    count = len(words.split(" ")) - 1
-    done = asked(folder, _ENGINE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+
+    def offered(folder: Path, line: str) -> list[str]:
+        words = line.replace(":", " : ").replace("@", " @ ").replace("=", " = ").replace("  ", " ")
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("_ENGINE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        code = main()
+        found = capsys.readouterr()
+        assert (code, found.err) == (0, "")
+        return found.out.split()
+
+    return offered
 
 
 OFFERED = {
@@ -69,15 +83,17 @@ OFFERED = {
 
 
 @pytest.mark.parametrize(("line", "answer"), OFFERED.items(), ids=OFFERED)
-def test_tab_offers(done: Project, line: str, answer: list[str]) -> None:
-    assert [word for word in offered(done.root, line) if word not in ("schema.yaml", "specs/schema.yaml")] == answer
+def test_tab_offers(done: Project, line: str, answer: list[str], tab: Tab) -> None:
+    assert [word for word in tab(done.root, line) if word not in ("schema.yaml", "specs/schema.yaml")] == answer
 
 
 @pytest.mark.parametrize("command", ["runs show", "reproduce", "verify", "trace", "diff"])
-def test_a_run_is_offered_by_its_first_digits_and_whole_when_more_is_typed(done: Project, command: str) -> None:
+def test_a_run_is_offered_by_its_first_digits_and_whole_when_more_is_typed(
+    done: Project, command: str, tab: Tab
+) -> None:
     (run,) = (path.name for path in (done.home / "runs").iterdir() if len(path.name) == 64)
-    assert run[:12] in offered(done.root, f"engine {command} ")
-    assert offered(done.root, f"engine {command} {run[:13]}") == [run]
+    assert run[:12] in tab(done.root, f"engine {command} ")
+    assert tab(done.root, f"engine {command} {run[:13]}") == [run]
 
 
 SHELLS = {
@@ -104,13 +120,13 @@ def test_every_shell_is_given_a_script(tmp_path: Path, shell: str) -> None:
     assert f"complete_{shell}" in found.stdout
 
 
-def test_nothing_is_offered_of_what_cannot_be_read_and_nothing_is_written(tmp_path: Path) -> None:
+def test_nothing_is_offered_of_what_cannot_be_read_and_nothing_is_written(tmp_path: Path, tab: Tab) -> None:
     (tmp_path / ".engine").mkdir()
     (tmp_path / ".engine" / "registry.db").write_bytes(b"this is no database" * 100)
     (tmp_path / ".engine" / "runs").touch()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for line in ("engine runs show ", "engine models list ", "engine trace a"):
-        assert offered(tmp_path, line) == []
+        assert tab(tmp_path, line) == []
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
