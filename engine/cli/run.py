@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from engine.api import prepare_spec
 from engine.cli import view
-from engine.cli.progress import Lines, Listener, Tree
 from engine.cli.reporting import report_of
-from engine.errors import FAILED, NO, YES, EngineError, SpecInvalid
-from engine.pipeline import Finished, Prepared
-from engine.pipeline import run as run_prepared
+from engine.errors import FAILED, NO, YES, EngineError, Problem, SpecInvalid
+from engine.recall import recall, remember
 from engine.record.model import RunRecord
+from engine.record.store import RecordStore
 from engine.report.clean import terminal
 from engine.report.text import card, plain
-from engine.report.write import parse_target, write
-from engine.spec.load import expand_sweep
-from engine.spec.model import Spec
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES, limits_are_upper
+from engine.store.objects import ObjectStore
+from engine.wiring import open_home
+
+if TYPE_CHECKING:
+    from engine.cli.progress import Listener
+    from engine.pipeline import Finished, Prepared
+    from engine.spec.model import Spec
 
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
@@ -45,19 +48,19 @@ def command(
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Carry out a spec and record it; an unchanged spec is answered from its record."""
+    from engine.report.write import parse_target
+
     targets = [parse_target(text) for text in report]
     wanted = Wanted(inline=inline, fresh=fresh, address=address, targets=targets, json=json)
     if multirun:
         return sweep(spec, overrides or [], wanted)
-    prepared = prepare_spec(spec, overrides or [], address)
-    warn(prepared)
-    finished = carry_out(prepared, wanted)
-    written = write_reports(finished, prepared, targets)
+    answered = (None if fresh else recalled(spec, overrides or [])) or made(spec, overrides or [], wanted)
+    written = write_reports(answered, targets)
     if json:
-        view.document(document_of(finished))
+        view.document(answered.document)
     else:
-        show(finished, prepared, written)
-    return EXIT_CODES[finished.record.status]
+        show(answered, written)
+    return EXIT_CODES[answered.record.status]
 
 
 class Wanted:
@@ -73,14 +76,71 @@ class Wanted:
         self.json = json
 
 
-def warn(prepared: Prepared) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """A run's record, and what there is to say about it. ``executed`` now, or answered from the record."""
+
+    record: RunRecord
+    records: RecordStore
+    store: ObjectStore
+    shown: str
+    executed: bool
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document of CONTRACT 2."""
+        return document_of(self.record, self.shown, executed=self.executed)
+
+
+def document_of(record: RunRecord, shown: str, *, executed: bool) -> dict[str, Any]:
+    """The document of CONTRACT 2; what was not executed now took no time."""
+    summary = dict(record.summary)
+    if not executed:
+        steps = [{**step, "status": "cached", "seconds": 0.0} for step in summary["steps"]]
+        summary.update(executed=False, steps=steps, spec=shown)
+    return summary
+
+
+def recalled(spec: str, overrides: Sequence[str]) -> Answered | None:
+    """The answer for a spec of which nothing has changed since it was last asked for."""
+    found = recall(spec, overrides)
+    if found is None:
+        return None
+    warn(found.warnings)
+    home = found.home
+    return Answered(record=found.record, records=home.records, store=home.store, shown=spec, executed=False)
+
+
+def made(spec: str, overrides: Sequence[str], wanted: Wanted) -> Answered:
+    """The answer for any spec: from its record, or made now."""
+    from engine.api import prepare_spec
+
+    prepared = prepare_spec(spec, overrides, wanted.address)
+    warn(prepared.loaded.warnings)
+    return answer_of(carry_out(prepared, wanted), prepared)
+
+
+def answer_of(finished: Finished, prepared: Prepared) -> Answered:
+    """What there is to say about a run that is over; the next time it may be recalled."""
+    desk = prepared.desk
+    if finished.record.answers:
+        remember(prepared, open_home(prepared.loaded.root))
+    return Answered(
+        record=finished.record, records=desk.records, store=desk.store, shown=finished.resolved.shown,
+        executed=finished.executed,
+    )  # fmt: skip
+
+
+def warn(warnings: Iterable[Problem]) -> None:
     """Say what the spec's warnings are."""
-    for problem in prepared.loaded.warnings:
+    for problem in warnings:
         view.note(view.problem_line(problem, sys.stderr))
 
 
 def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
     """Run with a display of what happens."""
+    from engine.pipeline import run as run_prepared
+
     with display(prepared, wanted.inline) as listener:
         return run_prepared(prepared, listener.hear, inline=wanted.inline, fresh=wanted.fresh)
 
@@ -88,6 +148,8 @@ def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
 @contextmanager
 def display(prepared: Prepared, inline: bool) -> Iterator[Listener]:
     """A live tree on a terminal, plain lines in a pipe and where a debugger may stop; both on standard error."""
+    from engine.cli.progress import Lines, Tree
+
     settled = {} if prepared.desk.records.answer(prepared.resolved.run_id) else prepared.desk.settled(prepared.plan)
     if view.is_terminal(sys.stderr) and not inline:
         with Tree(prepared.plan, settled) as tree:
@@ -96,29 +158,22 @@ def display(prepared: Prepared, inline: bool) -> Iterator[Listener]:
         yield Lines(prepared.plan)
 
 
-def document_of(finished: Finished) -> dict[str, Any]:
-    """The document of CONTRACT 2; what was not executed now took no time."""
-    summary = dict(finished.record.summary)
-    if not finished.executed:
-        steps = [{**step, "status": "cached", "seconds": 0.0} for step in summary["steps"]]
-        summary.update(executed=False, steps=steps, spec=finished.resolved.shown)
-    return summary
-
-
-def write_reports(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str, Path]]) -> list[str]:
+def write_reports(answered: Answered, targets: Sequence[tuple[str, Path]]) -> list[str]:
     """Write every report that was asked for; the paths as typed."""
     if not targets:
         return []
-    found = report_of(finished.record, prepared.desk.store, document_of(finished))
+    from engine.report.write import write
+
+    found = report_of(answered.record, answered.store, answered.document)
     for target in targets:
         write(found, f"{target[0]}={target[1]}")
     return [str(path) for _, path in targets]
 
 
-def show(finished: Finished, prepared: Prepared, written: list[str]) -> None:
+def show(answered: Answered, written: list[str]) -> None:
     """The card at the end: rich on a terminal, plain lines in a pipe. After a failure also what the step printed."""
-    record = finished.record
-    found = report_of(record, prepared.desk.store, with_record_path(finished, prepared), tuple(written))
+    record = answered.record
+    found = report_of(record, answered.store, with_record_path(answered), tuple(written))
     if record.status == "failed":
         show_log(record)
     if view.is_terminal(sys.stdout):
@@ -127,13 +182,12 @@ def show(finished: Finished, prepared: Prepared, written: list[str]) -> None:
         view.line(plain(found))
 
 
-def with_record_path(finished: Finished, prepared: Prepared) -> dict[str, Any]:
+def with_record_path(answered: Answered) -> dict[str, Any]:
     """The run's document with the path of its record."""
-    folder = prepared.desk.records.folder(finished.record.run_id)
-    path = folder / "executions" / str(finished.record.execution)
+    path = answered.records.folder(answered.record.run_id) / "executions" / str(answered.record.execution)
     with contextlib.suppress(ValueError):
         path = path.relative_to(Path.cwd())
-    return {**document_of(finished), "record": str(path)}
+    return {**answered.document, "record": str(path)}
 
 
 def show_log(record: RunRecord) -> None:
@@ -153,7 +207,9 @@ def show_log(record: RunRecord) -> None:
 
 def sweep(spec: str, overrides: list[str], wanted: Wanted) -> int:
     """Every combination that Hydra's sweeper makes of the overrides, one after the other."""
+    from engine.api import prepare_spec
     from engine.digest import digest_of
+    from engine.spec.load import expand_sweep
 
     batches = expand_sweep(spec, overrides)
     done: list[tuple[tuple[str, ...], dict[str, Any]]] = []
@@ -172,18 +228,20 @@ def sweep(spec: str, overrides: list[str], wanted: Wanted) -> int:
 def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str, Any]:
     """One run of a sweep; what keeps it from running is its result."""
     try:
+        from engine.api import prepare_spec
+
         prepared = prepare_spec(spec, chosen, wanted.address)
-        finished = carry_out(prepared, wanted)
+        answered = answer_of(carry_out(prepared, wanted), prepared)
     except EngineError as error:
         view.problems(error.problems) if isinstance(error, SpecInvalid) else view.error(error)
         return {"run_id": None, "status": "failed", "metrics": {}, "overrides": list(chosen), "error": error.document()}
-    write_reports(finished, prepared, [(kind, numbered(path, finished)) for kind, path in wanted.targets])
-    return document_of(finished)
+    write_reports(answered, [(kind, numbered(path, answered)) for kind, path in wanted.targets])
+    return answered.document
 
 
-def numbered(path: Path, finished: Finished) -> Path:
+def numbered(path: Path, answered: Answered) -> Path:
     """A report's path with the run's id in it, so that the runs of a sweep do not overwrite each other's."""
-    return path.with_name(f"{path.stem}-{finished.record.run_id[:12]}{path.suffix}")
+    return path.with_name(f"{path.stem}-{answered.record.run_id[:12]}{path.suffix}")
 
 
 def objective_of(spec: Spec) -> tuple[str, bool]:

@@ -44,7 +44,7 @@ def command(
     wanted = Wanted(inline=inline, fresh=False, address=address, targets=[], json=as_json)
 
     def run(prepared: Prepared) -> Finished:
-        warn(prepared)
+        warn(prepared.loaded.warnings)
         return carry_out(prepared, wanted)
 
     runs: list[Mapping[str, Any]] = []
@@ -79,7 +79,7 @@ def document(ended: Ended) -> Mapping[str, Any]:
     }
     if ended.finished is None:
         return {**about, "run_id": None, "status": "failed", "error": ended.error.document() if ended.error else None}
-    return {**document_of(ended.finished), **about}
+    return {**finished_document(ended.finished), **about}
 
 
 def show(notice: Notice, as_json: bool) -> None:
@@ -131,10 +131,15 @@ def show_end(ended: Ended, as_json: bool) -> None:
         show_finished(ended, ended.finished, ended.prepared)
 
 
+def finished_document(finished: Finished) -> dict[str, Any]:
+    """A run as ``engine run --json`` has it."""
+    return document_of(finished.record, finished.resolved.shown, executed=finished.executed)
+
+
 def show_finished(ended: Ended, finished: Finished, prepared: Prepared) -> None:
     """A run's line, and its gates that refuse or its error."""
     record = finished.record
-    said = facts(report_of(record, prepared.desk.store, document_of(finished)))
+    said = facts(report_of(record, prepared.desk.store, finished_document(finished)))
     took = words.duration(said.seconds) if finished.executed else "from the record"
     model = said.model if said.version is not None else said.name
     parts = [words.verdict(said), model, words.summary(said), f"run {view.short(record.run_id)}"]

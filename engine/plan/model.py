@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import digest_of, manifest_digest, plain
-from engine.spec.model import KeyPath
+
+if TYPE_CHECKING:
+    from engine.spec.model import KeyPath
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -171,6 +171,13 @@ class RecordStore:
         found: dict[str, Any] = json.loads(data)
         return found
 
+    def operation_digest(self, run_id: str) -> str | None:
+        """The SHA-256 of the newest operation of a run, if there is a whole one."""
+        folder = self.folder(run_id) / "operation"
+        numbers = numbered(folder, ".json")
+        data = read_checked(folder / f"{numbers[-1]}.json") if numbers else None
+        return None if data is None else sha256(data)
+
     def latest(self, run_id: str) -> RunRecord | None:
         """The newest execution of a run, if it has one."""
         numbers = numbered(self.folder(run_id) / "executions")

@@ -50,6 +50,13 @@ class ModelRef:
         return f"{self.name}:{self.version}" if self.version is not None else self.name
 
 
+def baseline_ref(name: str, ref: str) -> ModelRef:
+    """What a spec's ``baseline`` names: an alias or version of its own model, or another model's, written out."""
+    if "@" in ref or ":" in ref:
+        return ModelRef.parse(ref)
+    return ModelRef.parse(f"{name}:{ref}" if ref.isdigit() else f"{name}@{ref}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
     """One (name, model digest). ``runs`` made or confirmed these bytes, the first of them first."""

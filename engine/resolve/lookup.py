@@ -13,7 +13,7 @@ from typing import Any
 from engine.errors import EngineError, NotFound, UsageError, suggestion
 from engine.lake.protocol import Lake
 from engine.lake.uri import LakeUri, parse
-from engine.registry.model import ModelRef
+from engine.registry.model import baseline_ref
 from engine.registry.registry import Registry
 from engine.resolve.closure import SourceIndex, closure
 from engine.resolve.git import git
@@ -144,16 +144,11 @@ def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
 
 def pin_model(name: str, ref: str, registry: Registry) -> ModelPin:
     """What a baseline means now: an alias, version or run of this model, or of another (``other@alias``)."""
-    wanted = ModelRef.parse(ref if "@" in ref or ":" in ref else baseline_text(name, ref))
+    wanted = baseline_ref(name, ref)
     found = registry.find(wanted)
     if found is None:
         return ModelPin(known=registry.has_meant(wanted))
     return ModelPin(version=found.version, digest=found.digest, known=True)
-
-
-def baseline_text(name: str, ref: str) -> str:
-    """A bare version number or alias of the spec's own model, written out."""
-    return f"{name}:{ref}" if ref.isdigit() else f"{name}@{ref}"
 
 
 def this_platform() -> Platform:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import digest_of, manifest_digest
-from engine.spec.model import Spec
 from engine.spec.positions import Positions
+
+if TYPE_CHECKING:
+    from engine.spec.model import Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

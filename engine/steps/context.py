@@ -8,15 +8,16 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import canonical_json
 from engine.errors import DigestMismatch, StepFailed, writing
 from engine.steps.model import Artifact, Media
 from engine.steps.seals import is_sealed, seal_of, seal_path
 from engine.store.objects import ObjectStore, write_once
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROWS_PER_BATCH = 65_536
 
@@ -45,6 +46,8 @@ class Context:
         Raises:
             DigestMismatch: when the file has another length than was recorded.
         """
+        import pyarrow as pa
+
         path = self.store.require(artifact.digest)
         if path.stat().st_size != artifact.size:
             raise DigestMismatch("table", artifact.digest, f"{path.stat().st_size} bytes", place=str(path))
@@ -53,6 +56,8 @@ class Context:
 
     def put_table(self, table: pa.Table) -> Artifact:
         """Keep a table as Arrow IPC, in batches of 65,536 rows, so that equal tables are equal bytes."""
+        import pyarrow as pa
+
         plain = table.replace_schema_metadata(None).combine_chunks()
         with self.store.scratch() as path:
             with writing(path), pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plain.schema) as writer:

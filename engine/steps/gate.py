@@ -6,18 +6,16 @@ A refusal is an answer, not an exception.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from engine.digest import plain
-from engine.serve.onnx import open_session
 from engine.spec.vocabulary import MEASUREMENTS, limits_are_upper
-from engine.steps.compare import Difference, difference
 from engine.steps.context import Context
-from engine.steps.evaluate import judged_from
-from engine.steps.latency import latencies
 from engine.steps.model import Inputs, Outputs
+
+if TYPE_CHECKING:
+    from engine.steps.compare import Difference
 
 Verdict = dict[str, Any]
 
@@ -72,9 +70,9 @@ def limit_of(gate: Mapping[str, Any]) -> tuple[float, float]:
 def shown_limit(gate: Mapping[str, Any]) -> object:
     """The bound as written: a number, or both of them."""
     low, high = limit_of(gate)
-    if np.isfinite(low) and np.isfinite(high):
+    if isfinite(low) and isfinite(high):
         return [low, high]
-    return low if np.isfinite(low) else high
+    return low if isfinite(low) else high
 
 
 def bounded(gate: Mapping[str, Any], value: float | None, rows: int | None = None) -> Verdict:
@@ -106,9 +104,9 @@ def relation(gate: Mapping[str, Any], value: float) -> str:
         return f"below the least that passes, {low:g}"
     if value > high:
         return f"above the most that passes, {high:g}"
-    if np.isfinite(low) and np.isfinite(high):
+    if isfinite(low) and isfinite(high):
         return f"between {low:g} and {high:g}"
-    return f"at least {low:g}" if np.isfinite(low) else f"at most {high:g}"
+    return f"at least {low:g}" if isfinite(low) else f"at most {high:g}"
 
 
 def with_parity(gate: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Verdict:
@@ -149,6 +147,9 @@ def against_baseline(gate: Mapping[str, Any], pin: Mapping[str, Any], inputs: In
     limit = -gate["max_drop"] if gate["max_drop"] is not None else gate["min_gain"]
     if inputs.get("baseline") is None:
         return without_baseline(gate, pin, limit)
+    from engine.steps.compare import difference  # a gate on a figure that is there already needs none of this
+    from engine.steps.evaluate import judged_from
+
     evaluation = context.json(inputs["evaluation"])
     ours = judged_from(context.table(inputs["predictions"]), evaluation)
     theirs = judged_from(context.table(inputs["baseline"]), evaluation)
@@ -178,6 +179,10 @@ def slice_differences(
     gate: Mapping[str, Any], ours: Any, theirs: Any, column: Any
 ) -> list[tuple[str, Difference | None]]:
     """The difference in every slice of enough rows."""
+    import numpy as np
+
+    from engine.steps.compare import difference
+
     labels = np.array(column.to_pylist(), dtype=object)
     names, counts = np.unique(labels, return_counts=True)
     chosen = [name for name, count in zip(names, counts, strict=True) if count >= gate["min_rows"]]
@@ -201,6 +206,9 @@ def without_baseline(gate: Mapping[str, Any], pin: Mapping[str, Any], limit: flo
 
 def measured(gate: Mapping[str, Any], inputs: Inputs, context: Context) -> Verdict:
     """A latency of one-row requests through the server's own inference path, on this machine, now."""
+    from engine.serve.onnx import open_session
+    from engine.steps.latency import latencies
+
     session = open_session(context.data(inputs["model"]))
     found = latencies(session, context.table(inputs["table"]))
     value = found[gate["metric"]]
