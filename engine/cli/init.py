@@ -52,9 +52,9 @@ def show(done: Started) -> None:
         return
     if len(done.kept) > len(yours):
         view.line(f"kept   {view.counted(len(done.kept) - len(yours), 'file')} that init wrote before")
-    if yours:
+    if yours and done.written:
         view.note(
-            "the new files may not go with those of yours that were kept: compare them with `engine init` elsewhere"
+            "what is new may not go with what you had: compare those files with what init writes in an empty folder"
         )
     if done.written:
         enter = "" if done.folder == Path() else f"cd {terminal(str(done.folder))} && "
