@@ -53,9 +53,7 @@ def show(done: Started) -> None:
     if len(done.kept) > len(yours):
         view.line(f"kept   {view.counted(len(done.kept) - len(yours), 'file')} that init wrote before")
     if yours and done.written:
-        view.note(
-            "what is new may not go with what you had: compare those files with what init writes in an empty folder"
-        )
+        view.note("what is new may not go with what you had: compare with what init writes in an empty folder")
     if done.written:
         enter = "" if done.folder == Path() else f"cd {terminal(str(done.folder))} && "
         view.line(f"next: {enter}python sample_data.py && engine run specs/model.yaml")
