@@ -239,9 +239,10 @@ def with_names(section: str, key: str, value: Schema, known: Mapping[str, list[s
         case ("DataSource", "uri"):
             return {"type": "string", "pattern": URI}
         case (_, "uses"):
-            return {"type": "string", "if": {"pattern": ":"}, "then": {"pattern": CLASS}, "else": {"enum": uses}}
+            own: Schema = {"type": "string", "pattern": ":"}  # nothing yet is none, so that an editor offers the names
+            return {"if": own, "then": {"pattern": CLASS}, "else": {"enum": uses}}
         case (_, "with"):
-            return {**value, "propertyNames": {"not": {"const": "_target_"}}}
+            return {**value, "not": {"required": ["_target_"]}}
         case ("Spec", "data"):
             (label, source), *_ = value.pop("patternProperties").items()
             return {**value, "propertyNames": {"pattern": label}, "additionalProperties": open_to_interpolation(source)}
@@ -351,7 +352,7 @@ def without_required(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     return {
-        key: value if key in ("if", "enum") else without_required(value)
+        key: value if key in ("if", "not", "enum") else without_required(value)
         for key, value in schema.items()
         if key != "required" or not isinstance(value, list)
     }
