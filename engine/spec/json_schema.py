@@ -212,12 +212,15 @@ def explained(value: Schema, text: str) -> Schema:
 def open_to_interpolation(value: Schema, *, or_null: bool = False) -> Schema:
     """``value``, or a text with an interpolation; in lists also null, which Hydra's users write to leave one out.
 
-    With ``if`` and ``else`` a complaint is about the value itself, and not about every branch of a union.
+    With ``if`` and ``else`` a complaint is about the value itself, and not about every branch of a union. Editors do
+    not look into them for what to offer, so the names stand beside them once more, in a union that admits everything.
     """
     if value.get("type") == "string" and not value.keys() & {"pattern", "enum", "anyOf"} and not or_null:
         return value
     exempt: Schema = {"$ref": "#/definitions/interpolation"}
-    return {"if": {"anyOf": [exempt, {"type": "null"}]} if or_null else exempt, "then": {}, "else": value}
+    names = value.get("enum") or value.get("else", {}).get("enum")
+    offered: Schema = {"anyOf": [{"enum": names}, {}]} if names else {}
+    return {**offered, "if": {"anyOf": [exempt, {"type": "null"}]} if or_null else exempt, "then": {}, "else": value}
 
 
 def with_names(section: str, key: str, value: Schema, known: Mapping[str, list[str]], uses: list[str]) -> Schema:
