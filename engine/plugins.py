@@ -215,8 +215,9 @@ class Description:
 def installed() -> tuple[Reference, ...]:
     """Every component that an installed distribution registers, by kind and name."""
     found = []
+    points = importlib.metadata.entry_points()  # all groups at once: each question reads every distribution
     for kind in KINDS:
-        for point in importlib.metadata.entry_points(group=f"engine.{kind}s"):
+        for point in points.select(group=f"engine.{kind}s"):
             module, _, attribute = point.value.partition(":")
             attribute, _, extras = attribute.partition("[")
             dist = point.dist

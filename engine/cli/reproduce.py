@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from engine.cli import view
-from engine.cli.progress import Lines, Tree
+from engine.cli.progress import Lines
 from engine.cli.runs import latest
 from engine.errors import FAILED, NO, YES
 from engine.pipeline import Prepared, execute, prepare_parts
@@ -59,6 +59,8 @@ def command(
 def carried_out(prepared: Prepared, inline: bool) -> RunResult:
     """Execute everything, with a display of what happens."""
     if view.is_terminal(sys.stderr) and not inline:
+        from engine.cli.live import Tree
+
         with Tree(prepared.plan, {}) as tree:
             return execute(prepared, tree.hear, inline, fresh=True)
     return execute(prepared, Lines(prepared.plan).hear, inline, fresh=True)

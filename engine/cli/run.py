@@ -148,10 +148,13 @@ def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
 @contextmanager
 def display(prepared: Prepared, inline: bool) -> Iterator[Listener]:
     """A live tree on a terminal, plain lines in a pipe and where a debugger may stop; both on standard error."""
-    from engine.cli.progress import Lines, Tree
+    from engine.cli.progress import Lines
 
-    settled = {} if prepared.desk.records.answer(prepared.resolved.run_id) else prepared.desk.settled(prepared.plan)
     if view.is_terminal(sys.stderr) and not inline:
+        from engine.cli.live import Tree
+
+        known = prepared.desk.records.answer(prepared.resolved.run_id) is not None
+        settled = {} if known else prepared.desk.settled(prepared.plan)
         with Tree(prepared.plan, settled) as tree:
             yield tree
     else:

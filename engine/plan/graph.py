@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heappush
 
 from engine.plan.model import Step
 
@@ -30,15 +31,26 @@ def descendants(steps: Iterable[Step], first: str) -> set[str]:
 
 def in_order(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """``steps`` so that each stands after all that it needs; otherwise in the order in which they came."""
-    placed: dict[str, Step] = {}
-    waiting = list(steps)
-    while waiting:
-        ready = [step for step in waiting if all(need in placed for need in step.needs)]
-        if not ready:
-            raise ValueError(f"these steps wait for each other: {', '.join(step.id for step in waiting)}")
-        placed[ready[0].id] = ready[0]
-        waiting.remove(ready[0])
-    return tuple(placed.values())
+    places = {step.id: place for place, step in enumerate(steps)}
+    waits = [len(step.needs) for step in steps]
+    needed_by: dict[str, list[int]] = {}
+    for place, step in enumerate(steps):
+        for need in step.needs:
+            needed_by.setdefault(need, []).append(place)
+    ready = [place for place in places.values() if not waits[place]]
+    heapify(ready)
+    found: list[Step] = []
+    while ready:
+        step = steps[heappop(ready)]
+        found.append(step)
+        for place in needed_by.get(step.id, ()):
+            waits[place] -= 1
+            if not waits[place]:
+                heappush(ready, place)
+    if len(found) < len(steps):
+        left = [step.id for place, step in enumerate(steps) if waits[place]]
+        raise ValueError(f"these steps wait for each other: {', '.join(left)}")
+    return tuple(found)
 
 
 def depth(steps: Iterable[Step]) -> Mapping[str, int]:
