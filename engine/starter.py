@@ -15,7 +15,7 @@ from pathlib import Path
 from engine import __version__
 from engine.errors import UsageError, writing
 from engine.spec.json_schema import FILE, schema_text
-from engine.spec.surroundings import known_metrics, known_plugins
+from engine.spec.known import known_metrics, known_plugins
 
 TEMPLATES = Path(__file__).parent / "templates" / "project"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")

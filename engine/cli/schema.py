@@ -10,7 +10,7 @@ from engine.cli import view
 from engine.errors import UsageError
 from engine.report.write import replace_whole
 from engine.spec.json_schema import FILE, schema_text
-from engine.spec.surroundings import known_metrics, known_plugins
+from engine.spec.known import known_metrics, known_plugins
 
 
 def register(app: typer.Typer, summary: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from engine.errors import EngineError
-from engine.plugins import Description, Kind, describe, find, installed, names
+from engine.plugins import Description, Kind, describe, find, names
 from engine.spec.model import Spec
 from engine.spec.vocabulary import METRICS
 
@@ -42,21 +41,9 @@ def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str])
     return Surroundings(
         plugins={asked: look_up(asked, root) for asked in plugins_of(spec)},
         schemas={name: read_schema(source.schema_, folder) for name, source in spec.data.items() if source.schema_},
-        metrics=known_metrics(),
+        metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
     )
-
-
-def known_metrics() -> tuple[str, ...]:
-    """Engine's metrics and those of plugins."""
-    return tuple(sorted({*METRICS, *names("metric")}))
-
-
-def known_plugins() -> Iterator[Description]:
-    """The installed plugins whose source can be read."""
-    for reference in installed():
-        with suppress(EngineError):
-            yield describe(reference)
 
 
 def plugins_of(spec: Spec) -> Iterator[Asked]:

@@ -12,7 +12,7 @@ import yaml
 
 from engine.spec.annotations import fits, schema_of
 from engine.spec.json_schema import DESCRIPTIONS, PARAMETER_TEXT, spec_schema
-from engine.spec.surroundings import known_metrics, known_plugins
+from engine.spec.known import known_metrics, known_plugins
 from projects import SPEC, Done, engine
 
 ROOT = Path(__file__).resolve().parents[2]
