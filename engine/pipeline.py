@@ -25,6 +25,7 @@ from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Wo
 from engine.plan.compile import compile
 from engine.plan.model import Plan
 from engine.record.build import build
+from engine.record.claim import claimed
 from engine.record.collect import running
 from engine.record.model import RunRecord, RunResult
 from engine.record.parts import Parts
@@ -153,22 +154,44 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
     Raises:
         EngineError: when the executor itself, or writing the record, fails. A failed step is no exception.
     """
-    resolved, desk = prepared.resolved, prepared.desk
-    known = None if fresh else desk.records.answer(resolved.run_id)
-    if known is not None:
-        desk.records.note_operation(resolved)
-        publish(known, desk.registry)
-        desk.rest()
-        return Finished(record=known, resolved=resolved, executed=False)
-    with running(desk.records.root.parent):
-        desk.records.open_run(resolved)
-        keep_sources(prepared)
-        result = execute(prepared, report, inline, fresh)
-        record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
+    desk = prepared.desk
+    known = None if fresh else desk.records.answer(prepared.resolved.run_id)
+    record, executed = (known, False) if known else alone(prepared, report, inline, fresh)
+    if executed:
+        desk.note()
+    else:
+        desk.records.note_operation(prepared.resolved)
         publish(record, desk.registry)
-    desk.note()
     desk.rest()
-    return Finished(record=record, resolved=resolved, executed=True)
+    return Finished(record=record, resolved=prepared.resolved, executed=executed)
+
+
+def alone(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> tuple[RunRecord, bool]:
+    """Make a run while nobody else makes the same one; or have the answer of somebody who just did.
+
+    Returns:
+        the record, and whether it was made here.
+    """
+    records, run_id = prepared.desk.records, prepared.resolved.run_id
+    home = records.root.parent
+
+    def tell(text: str) -> None:
+        report(StepEvent(id="", what="waits", text=text))
+
+    with running(home), claimed(home, run_id, tell):
+        known = None if fresh else records.answer(run_id)
+        return (known, False) if known else (made(prepared, report, inline, fresh), True)
+
+
+def made(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunRecord:
+    """Execute a run and record it."""
+    desk, run_id = prepared.desk, prepared.resolved.run_id
+    desk.records.open_run(prepared.resolved)
+    keep_sources(prepared)
+    result = execute(prepared, report, inline, fresh)
+    record = desk.records.append(run_id, build(result, version(DISTRIBUTION)))
+    publish(record, desk.registry)
+    return record
 
 
 def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunResult:

@@ -51,6 +51,9 @@ class Tree:
 
     def hear(self, event: StepEvent) -> None:
         """Note what happened; the picture is drawn by its own clock. Nothing is drawn before something happens."""
+        if event.what == "waits":
+            view.note(event.text)
+            return
         if not self.shown:
             self.shown = True
             self.live.start()

@@ -24,7 +24,9 @@ class Lines:
         self.width = max(len(step.id) for step in plan.steps)
 
     def hear(self, event: StepEvent) -> None:
-        """Print a finished step."""
+        """Print a finished step, and what is waited for."""
+        if event.what == "waits":
+            view.note(event.text)
         outcome = event.outcome
         if outcome is None:
             return

@@ -67,11 +67,15 @@ def outcome_from(document: Mapping[str, Any]) -> StepOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepEvent:
-    """The execution has begun (``id`` is empty), a step has started, or it is over with an outcome."""
+    """Something that happens: a step has started, or is over with an outcome.
+
+    With an empty ``id`` it is about the whole run: it has begun, or it waits, for what ``text`` says.
+    """
 
     id: str
-    what: Literal["begun", "started", "over"]
+    what: Literal["waits", "begun", "started", "over"]
     outcome: StepOutcome | None = None
+    text: str = ""
 
 
 Report = Callable[[StepEvent], None]

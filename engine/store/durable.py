@@ -44,9 +44,13 @@ def made_once(path: Path, make: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def alone_with(lock: Path) -> Iterator[None]:
-    """Wait until nobody else is in here with the file ``lock``; the system lets go of it when a process dies."""
-    descriptor = opened(lock)
+def alone_with(lock: Path, busy: Callable[[], None] | None = None) -> Iterator[None]:
+    """Wait until nobody else is in here with the file ``lock``; the system lets go of it when a process dies.
+
+    Args:
+        busy: is called once when somebody else is in here.
+    """
+    descriptor = opened(lock, busy)
     try:
         yield
     finally:
@@ -55,11 +59,17 @@ def alone_with(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def opened(lock: Path) -> int:
+def opened(lock: Path, busy: Callable[[], None] | None = None) -> int:
     """A descriptor that holds the file ``lock``."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if busy is not None:
+                busy()
+                busy = None
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor
