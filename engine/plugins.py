@@ -197,7 +197,10 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What a component's source says of it. ``open_ended`` is true when it takes any keyword."""
+    """What a component's source says of it. ``open_ended`` is true when it takes any keyword.
+
+    ``documentation`` is its whole docstring, ``summary`` the first paragraph of it.
+    """
 
     reference: Reference
     summary: str
@@ -205,6 +208,7 @@ class Description:
     open_ended: bool
     file: Path
     line: int
+    documentation: str = ""
 
 
 @cache
@@ -309,6 +313,7 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
         open_ended=open_ended,
         file=path,
         line=definition.lineno,
+        documentation=doc,
     )
 
 

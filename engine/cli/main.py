@@ -17,6 +17,7 @@ from engine.cli import view
 from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init", "Start a project: a spec, a schema, a trainer, a test, CI for GitHub and GitLab."),
     "quickstart": ("quickstart", "Put the sample data, real New York flights, into the embedded lake."),
     "validate": ("validate", "Check specs: every problem at once, with its place."),
     "plan": ("plan", "Show what would run, what is cached, and why."),
@@ -29,9 +30,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reproduce": ("reproduce", "Execute a recorded run again from nothing, and compare every artifact."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),
+    "schema": ("schema", "The JSON Schema of specs, for editors."),
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
 }
+# A shell that completes a line sets it, and calls `engine` without arguments.
+COMPLETION = "_ENGINE_COMPLETE"
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -41,7 +45,7 @@ ABOUT = "One YAML spec from versioned data to a judged, served and watched model
 
 def application(chosen: str | None) -> typer.Typer:
     """The command line with the module of the chosen command loaded; of the others only the names."""
-    app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(help=ABOUT, no_args_is_help=True, rich_markup_mode=None)
     app.callback()(options)
     for name, (module, summary) in COMMANDS.items():
         if name == chosen:
@@ -74,6 +78,10 @@ def nothing() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is what CONTRACT 2 says."""
+    if os.environ.get(COMPLETION) and arguments is None:
+        from engine.cli.completion import answer
+
+        return answer(application)
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 Item = TypeVar("Item")
 Items = Annotated[tuple[Item, ...], Field(strict=False)]
@@ -52,9 +52,18 @@ def one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False)]
+# What a person may write there, for the JSON Schema: it cannot see what a validator makes of it.
+DURATION_WRITTEN = {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": DURATION.pattern}
+MEMORY_WRITTEN = {"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": MEMORY.pattern}
+NAMES_WRITTEN = {"type": ["array", "string"], "items": {"type": "string"}, "minItems": 1}
+WINDOW_WRITTEN = {"type": ["integer", "string"], "minimum": 1, "pattern": DURATION.pattern}
+SECRET_WRITTEN = {"type": ["string", "null"]}
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0), WithJsonSchema(DURATION_WRITTEN)]
+Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0), WithJsonSchema(MEMORY_WRITTEN)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False, min_length=1), WithJsonSchema(NAMES_WRITTEN)
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
@@ -81,7 +90,7 @@ def secret(value: object) -> object:
     return value
 
 
-Secret = Annotated[SecretRef | str | None, BeforeValidator(secret)]
+Secret = Annotated[SecretRef | str | None, BeforeValidator(secret), WithJsonSchema(SECRET_WRITTEN)]
 
 
 class DataSource(Section):
@@ -97,7 +106,7 @@ class Transform(Section):
 
     name: Label
     uses: str
-    data: Names = Field(min_length=1)
+    data: Names
     with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 
@@ -207,7 +216,7 @@ class Detector(Section):
     name: Label
     uses: str
     with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
-    window: int | str = 1000
+    window: Annotated[int | str, WithJsonSchema(WINDOW_WRITTEN)] = 1000
 
     @field_validator("window")
     @classmethod
