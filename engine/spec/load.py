@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
+IN_NO_FILE = ".standard-input.yaml"
 ALLOWED_HYDRA = ("hydra/sweeper", "hydra.sweeper", "hydra.searchpath")
 
 
@@ -49,20 +50,24 @@ class LoadedSpec:
     warnings: tuple[Problem, ...] = field(default=())
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), folder: Path | None = None) -> LoadedSpec:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), folder: Path | None = None, *, text: str | None = None
+) -> LoadedSpec:
     """Read, compose and check a spec.
 
     Args:
         path: the spec as the user typed it, relative to ``folder`` (default: the working folder).
         overrides: in Hydra's grammar.
+        text: the spec itself, when it is in no file; it is read as if it were in ``folder`` and called ``path``.
 
     Raises:
         NotFound: when there is no such file.
         SpecInvalid: with every problem at once.
     """
     shown = str(path)
-    main = find_spec(path, folder or Path.cwd())
-    composed = compose(main, shown, tuple(overrides))
+    here = folder or Path.cwd()
+    main = find_spec(path, here) if text is None else here.resolve() / IN_NO_FILE
+    composed = compose(main, shown, tuple(overrides), text)
     if any(problem.severity == "error" for problem in composed.problems):
         raise SpecInvalid(in_order(composed.problems))
     root = project_root(main)
@@ -107,10 +112,10 @@ def find_spec(path: str | Path, folder: Path) -> Path:
 # -- composing -----------------------------------------------------------------------------------------
 
 
-def compose(main: Path, shown: str, overrides: tuple[str, ...]) -> Composed:
+def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | None = None) -> Composed:
     """The values of a spec after defaults lists, overrides and interpolations, with their positions."""
     try:
-        text = main.read_text(encoding="utf-8-sig")
+        text = main.read_text(encoding="utf-8-sig") if given is None else given
     except (UnicodeDecodeError, OSError) as error:
         fact = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         return failure(Problem(rule="yaml-syntax", fact=fact, place=Place(file=shown), hint="a spec is UTF-8 text"))
@@ -120,7 +125,18 @@ def compose(main: Path, shown: str, overrides: tuple[str, ...]) -> Composed:
     layer = Layer(name=shown, spots=seen.spots)
     if not overrides and not needs_hydra(text, seen.spots):
         return finish(raw_values(text), Positions(layers=(layer,)), (main,))
+    if given is not None:
+        keep_in_memory(main.name, given)
     return compose_with_hydra(main, layer, overrides)
+
+
+def keep_in_memory(name: str, text: str) -> None:
+    """Let Hydra find a spec that is in no file."""
+    from hydra.core.config_store import ConfigStore
+
+    values = raw_values(text)
+    if not isinstance(values, Problem):
+        ConfigStore.instance().store(name=name, node=values)
 
 
 def needs_hydra(text: str, spots: Mapping[KeyPath, object]) -> bool:
