@@ -10,17 +10,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from engine.errors import NotFound, Place, Problem, SpecInvalid, suggestion
+from engine.errors import NotFound, Place, Problem, SpecInvalid, nearest, suggestion
 from engine.spec.checks import findings_of, placed
-from engine.spec.model import SECRET, KeyPath, Spec
-from engine.spec.parse import Composed, drop_nulls, parse
-from engine.spec.positions import Layer, Positions, in_order, scan
+from engine.spec.model import SECRET, KeyPath, Spec, dotted
+from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse
+from engine.spec.positions import Layer, Positions, in_order, scan, syntax_problem
 from engine.spec.project import project_root
 from engine.spec.surroundings import survey
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
+MOST_FILES = 1000
 IN_NO_FILE = ".standard-input.yaml"
+INTERPOLATIONS = "an interpolation names another key of the spec, ${train.data}, or a variable, ${oc.env:NAME}"
 ALLOWED_HYDRA = ("hydra/sweeper", "hydra.sweeper", "hydra.searchpath")
 
 
@@ -75,7 +78,7 @@ def load(
     spec = parsed.spec
     found = list(parsed.problems)
     if spec is not None:
-        findings = findings_of(spec, survey(spec, main.parent, root, os.environ))
+        findings = findings_of(spec, survey(spec, main.parent, root, os.environ, Path(shown).parent))
         found += [placed(finding, composed) for finding in findings if not parsed.is_about_removed(finding.path)]
     problems = in_order([*composed.problems, *found])
     if spec is None or any(problem.severity == "error" for problem in problems):
@@ -151,8 +154,25 @@ def raw_values(text: str) -> Any:
 
     try:
         return OmegaConf.create(text)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except yaml.MarkedYAMLError as error:
+        return syntax_problem(error, "").problems[0]
+    except OmegaConfBaseException as error:
+        path = next((path for path, value in leaves(yaml.safe_load(text), ()) if not is_composable(value)), ())
+        return Problem(rule="interpolation", fact=first_line(error), place=Place(key=dotted(path)), hint=INTERPOLATIONS)
+    except (yaml.YAMLError, ValueError) as error:
         return Problem(rule="yaml-syntax", fact=first_line(error), place=Place(), hint="check the quotes and braces")
+
+
+def is_composable(value: Any) -> bool:
+    """Whether the interpolations in a text are in OmegaConf's grammar."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.create([value])
+    except OmegaConfBaseException:
+        return False
+    return True
 
 
 def finish(config: Any, positions: Positions, files: tuple[Path, ...]) -> Composed:
@@ -161,7 +181,9 @@ def finish(config: Any, positions: Positions, files: tuple[Path, ...]) -> Compos
     from omegaconf.errors import OmegaConfBaseException
 
     if isinstance(config, Problem):
-        return failure(Problem(rule=config.rule, fact=config.fact, hint=config.hint, place=positions.place(())))
+        found = positions.place(key_path(config.place.key))
+        place = replace(found, line=config.place.line, column=config.place.column) if config.place.line else found
+        return failure(replace(config, place=place))
     try:
         with hidden_environment():
             values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
@@ -181,14 +203,17 @@ def failure(problem: Problem) -> Composed:
 
 def interpolation_problem(error: Exception, positions: Positions) -> Problem:
     """OmegaConf's complaint about an interpolation, at the key that holds it."""
-    key = str(getattr(error, "full_key", "") or "")
-    path: KeyPath = tuple(int(part) if part.isdigit() else part for part in INDEX.sub(r".\1", key).split(".") if part)
+    path = key_path(str(getattr(error, "full_key", "") or ""))
     if isinstance(error, RecursionError) or "ecursive" in str(error):
         fact = "the interpolations go round in a circle"
     else:
         fact = first_line(error)
-    hint = "an interpolation names another key of the spec, ${train.data}, or a variable, ${oc.env:NAME}"
-    return Problem(rule="interpolation", fact=fact, hint=hint, place=positions.place(path))
+    return Problem(rule="interpolation", fact=fact, hint=INTERPOLATIONS, place=positions.place(path))
+
+
+def key_path(key: str) -> KeyPath:
+    """``a.b[0]`` or ``a.b.0`` as a path."""
+    return tuple(int(part) if part.isdigit() else part for part in INDEX.sub(r".\1", key).split(".") if part)
 
 
 @contextmanager
@@ -241,6 +266,8 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
         AssertionError,
         LookupError,
         AttributeError,
+        OSError,
+        RecursionError,
     )
     try:
         with opened(main.parent):
@@ -250,8 +277,10 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
             if found:
                 return Composed(problems=tuple(found))
             config = hydra_compose(main.name, overrides=typed)
+    except yaml.MarkedYAMLError as error:
+        return Composed(problems=problems_in_file(error, main, layer))
     except foreign as error:
-        return failure(hydra_problem(error, layer, overrides))
+        return failure(hydra_problem(error, layer, overrides, main))
     layers += [override_layer(text) for text in overrides]
     return finish(config, Positions(layers=tuple(layers)), (main, *files))
 
@@ -348,19 +377,32 @@ def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[
     return layers, files, problems
 
 
-def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...]) -> Problem:
+def problems_in_file(error: yaml.MarkedYAMLError, main: Path, own: Layer) -> tuple[Problem, ...]:
+    """What is wrong with the file, of those that were composed, that is not YAML."""
+    mark = error.problem_mark or error.context_mark
+    path = Path(mark.name) if mark and mark.name else main
+    shown = str(Path(own.name).parent / os.path.relpath(path, main.parent)) if path != main else own.name
+    seen = scan(path.read_text(encoding="utf-8-sig", errors="replace"), shown) if path.is_file() else None
+    return (seen.problems if seen else ()) or syntax_problem(error, shown).problems
+
+
+def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...], main: Path) -> Problem:
     """Hydra's complaint as a problem with the place that it is about."""
     message = f"{error} {error.__cause__ or ''}"
     about = next((text for text in overrides if text.lstrip("+~") in message), None)
     available = re.search(r"Available options in '([^']*)':\n((?:\t.*\n?)+)", message)
-    missing = re.search(r"Could not find '([^']*)'", message)
+    missing = re.search(r"Could not (?:find|load) '([^']*)'", message)
+    deleted = re.search(r"Could not delete from config\. '([^']*)' does not exist", message)
     if missing and available:
         name = missing[1].rpartition("/")[2]
         options = [option.strip() for option in available[2].splitlines()]
         fact, hint = f'config group "{available[1]}" has no option "{name}"', suggestion(name, options)
         about = about or next((text for text in overrides if text.endswith(f"={name}")), None)
     elif missing:
-        fact, hint = f'no config "{missing[1]}"', "groups are folders beside the spec: data/, train/, ..."
+        fact, hint = f'no config "{missing[1]}"', nearest_config(missing[1], main)
+    elif deleted:
+        path = key_path(deleted[1])
+        fact, hint = f'there is no key "{deleted[1]}"', suggestion(str(path[-1]), known_keys(path[:-1]))
     elif "out of range" in message:
         fact, hint = "there is no such list item", "list items are counted from 0"
     else:
@@ -372,10 +414,32 @@ def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...]) ->
         about = overrides[0]
     if about is not None:
         return Problem(rule="override", fact=fact, hint=hint, place=Place(file=override_place(about)))
-    spot = layer.spots.get(("defaults",))
-    line, column = spot.key if spot else (1, 1)
-    place = Place(file=layer.name, line=line, column=column, key="defaults")
+    path = item_of_defaults(missing[1], main) if missing else ("defaults",)
+    place = Positions(layers=(layer,)).place(path, "value" if available or isinstance(path[-1], int) else "key")
     return Problem(rule="composition", fact=fact, hint=hint, place=place)
+
+
+def nearest_config(name: str, main: Path) -> str:
+    """What might be meant by a config that is not there: a group with that option, or a file beside the spec."""
+    group, _, option = name.rpartition("/")
+    files = main.parent.rglob(f"{option}.yaml") if group else main.parent.glob("*.yaml")
+    known = {file.relative_to(main.parent).with_suffix("").as_posix() for file in islice(files, MOST_FILES)}
+    near = nearest(name, known - {main.stem})
+    return f'did you mean "{near}"?' if near else "groups are folders beside the spec: data/, train/, ..."
+
+
+def item_of_defaults(name: str, main: Path) -> KeyPath:
+    """Where a defaults list names a config: the option of a group, or the item."""
+    group, _, option = name.rpartition("/")
+    text = main.read_text(encoding="utf-8-sig") if main.is_file() else ""
+    listed = (yaml.safe_load(text) or {}).get("defaults")
+    for index, item in enumerate(listed if isinstance(listed, list) else ()):
+        if item == name:
+            return ("defaults", index)
+        for key, value in item.items() if isinstance(item, dict) else ():
+            if value == option and re.split("[@:]", str(key))[0].split("/")[-1] == group.split("/")[-1]:
+                return ("defaults", index, str(key))
+    return ("defaults",)
 
 
 # -- sweeps --------------------------------------------------------------------------------------------------
@@ -404,7 +468,7 @@ def expand_sweep(path: str | Path, overrides: Sequence[str], folder: Path | None
             parsed: list[Override] = parser.parse_overrides(typed)
             batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     except HydraException as error:
-        raise SpecInvalid([hydra_problem(error, Layer(name=str(path)), tuple(overrides))]) from error
+        raise SpecInvalid([hydra_problem(error, Layer(name=str(path)), tuple(overrides), main)]) from error
     plain = {INDEX.sub(r".\1", key) for sign, key, _ in map(split_override, overrides) if not sign}
     return [tuple(as_typed(text, plain) for text in run) for batch in batches for run in batch]
 

@@ -221,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         title="The defaults list cannot be composed",
         why="A defaults list names files in folders beside the spec; one of them is not there.",
         bad=Example(
-            text="▸defaults: [{train: shalow}, _self_]\n",
+            text="defaults: [{train: ▸shalow}, _self_]\n",
             says='config group "train" has no option "shalow"; did you mean "shallow"?',
         ),
         good=Example(text="defaults: [{train: shallow}, _self_]\n"),
@@ -352,10 +352,10 @@ RULES: tuple[Rule, ...] = (
         title="A data source that is not there",
         why="Training, evaluation, transforms and monitoring name a source under `data`.",
         bad=Example(
-            text="evaluate:\n  data: ▸tset\n  metrics: [roc_auc]\n",
-            says='no data source "tset"; did you mean "test"?',
+            text="monitor:\n  reference: ▸trian\n",
+            says='no data source "trian"; did you mean "train"?',
         ),
-        good=Example(text="evaluate:\n  data: test\n  metrics: [roc_auc]\n"),
+        good=Example(text="monitor:\n  reference: train\n"),
     ),
     Rule(
         id="data-unused",
@@ -541,6 +541,16 @@ RULES: tuple[Rule, ...] = (
             says='"brier" is here twice; remove one',
         ),
         good=Example(text="evaluate:\n  data: test\n  metrics: [brier, roc_auc]\n"),
+    ),
+    Rule(
+        id="metric-task",
+        title="Metrics of tasks that exclude each other",
+        why="A model either sorts rows into classes or predicts a number, and a metric is for the one or the other.",
+        bad=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc, ▸rmse]\n",
+            says='"rmse" is for regression, and those before it are not; keep those of one kind of task',
+        ),
+        good=Example(text="evaluate:\n  data: test\n  metrics: [mae, rmse]\n"),
     ),
     Rule(
         id="gate-metric",

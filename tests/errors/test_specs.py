@@ -69,7 +69,10 @@ def changed(text: str, replace: dict[str, str]) -> str:
 
 def problems(folder: Path, case: dict[str, Any]) -> tuple[Problem, ...]:
     """Everything that is said of a case."""
-    (folder / "spec.yaml").write_text(changed(BASE, case.get("replace", {})) + case.get("append", ""))
+    text = case.get("text", changed(BASE, case.get("replace", {})) + case.get("append", ""))
+    for name, content in {**case.get("files", {}), "spec.yaml": text}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
     try:
         return load("spec.yaml", case.get("overrides", ()), folder).warnings
     except SpecInvalid as error:
