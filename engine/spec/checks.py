@@ -28,6 +28,7 @@ from engine.spec.vocabulary import (
     PRODUCTION,
     PROPERTIES,
     SCHEMA_KEYS,
+    Task,
     format_of,
     range_of,
 )
@@ -350,7 +351,7 @@ def metrics_are_known(spec: Spec, surroundings: Surroundings) -> Iterator[Findin
 
 def metrics_go_together(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """There is a task, of classification or regression, that all metrics are for."""
-    left: set[str] | None = None
+    left: set[Task] | None = None
     for index, metric in enumerate(spec.evaluate.metrics):
         tasks = set(METRICS[metric].tasks) if metric in METRICS else None
         if tasks is None:
