@@ -48,6 +48,7 @@ def command(
     outputs: list[str] = typer.Option(
         None, "--output", metavar="FORMAT=PATH", help="Also write this file; may be repeated."
     ),
+    online: bool = typer.Option(False, "--online", help="Also look whether the data and its columns are in the lake."),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> int:
     """Check specs without running anything: no code of the project is imported and nothing is started."""
@@ -55,7 +56,7 @@ def command(
     targets = [target_of(given) for given in outputs or ()]
     refuse_early(targets)
     given = standard_input() if STANDARD_INPUT in specs else ""
-    checked = list(check_all(specs, ctx.meta[OVERRIDES], given))
+    checked = list(check_all(specs, ctx.meta[OVERRIDES], given, online=online))
     if chosen == "text":
         sources = sources_of(checked, given) if view.is_terminal(sys.stdout) else {}
         sys.stdout.write(text(checked, sources, colour=view.coloured(sys.stdout)))
@@ -80,7 +81,7 @@ def standard_input() -> str:
 # -- checking --------------------------------------------------------------------------------------------
 
 
-def check_all(words: Sequence[str], overrides: Sequence[str], given: str) -> Iterator[Checked]:
+def check_all(words: Sequence[str], overrides: Sequence[str], given: str, *, online: bool) -> Iterator[Checked]:
     """Every spec that is meant, once, with its problems."""
     seen: set[Path] = set()
     for word in words:
@@ -93,18 +94,26 @@ def check_all(words: Sequence[str], overrides: Sequence[str], given: str) -> Ite
             real = Path(spec).expanduser().resolve()
             if real not in seen:
                 seen.add(real)
-                yield check(spec, overrides, given if spec == STANDARD_INPUT else None)
+                yield check(spec, overrides, given if spec == STANDARD_INPUT else None, online=online)
 
 
-def check(spec: str, overrides: Sequence[str], given: str | None) -> Checked:
-    """One spec with every problem, the harmless ones included."""
+def check(spec: str, overrides: Sequence[str], given: str | None, *, online: bool) -> Checked:
+    """One spec with every problem, the harmless ones included; a good one is looked up in the lake if ``online``."""
     try:
         loaded: LoadedSpec = load(spec, overrides, text=given)
     except SpecInvalid as error:
         return Checked(spec=spec, problems=error.problems)
     except NotFound as error:
         return absent(spec, error)
-    return Checked(spec=spec, problems=loaded.warnings)
+    return Checked(spec=spec, problems=(*loaded.warnings, *(problems_online(loaded) if online else ())))
+
+
+def problems_online(loaded: LoadedSpec) -> Sequence[Problem]:
+    """What the project's lake says of a spec's data."""
+    from engine.resolve.online import look_online
+    from engine.wiring import open_home
+
+    return look_online(loaded, open_home(loaded.root).lake)
 
 
 def absent(spec: str, error: NotFound) -> Checked:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.errors import EngineError, NotFound, Place, Problem, UsageError, suggestion
+from engine.errors import EngineError, NotFound, Place, Problem, UsageError, nearest, suggestion
 from engine.lake.uri import parse as parse_uri
 from engine.plugins import Description, Kind
 from engine.spec.annotations import fits, options
@@ -35,6 +35,7 @@ from engine.spec.vocabulary import (
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LEAST_PERCENT = 5
+GIVEN_NAME = re.compile(r"\bas\s+([A-Za-z_][A-Za-z0-9_]*)", re.IGNORECASE)
 BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
 
 
@@ -112,7 +113,8 @@ def schemas_can_be_read(spec: Spec, surroundings: Surroundings) -> Iterator[Find
         if schema.complaint:
             hint = "write `columns: {NAME: {dtype: ...}}`"
             if not schema.file and schema.columns is None and not schema.content:
-                hint = "schema paths are relative to the main spec file"
+                near = suggestion(str(spec.data[name].schema_), schema.known)
+                hint = near if near.startswith("did") else "schema paths are relative to the main spec file"
             place = schema.place(("columns",) if schema.content else (), "value")
             yield Finding(rule="schema", path=path, fact=schema.complaint, hint=hint, place=place)
 
@@ -202,6 +204,25 @@ def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
 
 def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """Features, target and slices are in the schema of each source that needs them, or made by a transform."""
+    known = {name: schema.columns for name, schema in surroundings.schemas.items() if schema.columns}
+    for path, name, source in columns_not_in(spec, known):
+        fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
+        names = (*known[source], *made_by_transforms(spec, source))
+        yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, names))
+
+
+def made_by_transforms(spec: Spec, source: str) -> list[str]:
+    """The names that the queries over a source give to columns."""
+    queries = [str(item.with_.get("query", "")) for item in spec.transform if source in item.data]
+    return [name for query in queries for name in GIVEN_NAME.findall(query)]
+
+
+def columns_not_in(spec: Spec, known: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[KeyPath, str, str]]:
+    """The columns that a source needs and does not have, each once: the key that names it, its name, the source.
+
+    Args:
+        known: the columns of sources, as far as they are known.
+    """
     wanted: list[tuple[KeyPath, str]] = [
         (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
     ]
@@ -212,38 +233,25 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     ]
     seen: set[KeyPath] = set()
     for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *slices])):
-        known = columns_of(spec, source, surroundings)
+        columns = after_transforms(spec, source, known.get(source, ()))
         for path, name in needed:
-            if known is not None and name not in known and path not in seen:
+            if columns is not None and name not in columns and path not in seen:
                 seen.add(path)
-                fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
-                yield Finding(
-                    rule="column-unknown",
-                    path=path,
-                    fact=fact,
-                    hint=suggestion(name, known_columns(source, surroundings)),
-                )
+                yield path, name, source
 
 
-def known_columns(source: str, surroundings: Surroundings) -> tuple[str, ...]:
-    """The columns that a source's schema lists."""
-    schema = surroundings.schemas.get(source)
-    return (schema.columns or ()) if schema else ()
-
-
-def columns_of(spec: Spec, source: str, surroundings: Surroundings) -> set[str] | None:
+def after_transforms(spec: Spec, source: str, columns: tuple[str, ...]) -> set[str] | None:
     """Every name that could be a column of ``source`` after its transforms; ``None`` when that cannot be told.
 
     SQL is not parsed here: each word of a query may be a column that it makes.
     """
-    columns = known_columns(source, surroundings)
     if not columns:
         return None
     found = set(columns)
     for transform in spec.transform:
         if source not in transform.data:
             continue
-        if transform.uses != "sql":
+        if transform.uses != "sql" or "query" not in transform.with_:
             return None
         found.update(WORD.findall(str(transform.with_.get("query", ""))))
     return found
@@ -308,8 +316,9 @@ def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, An
             fact = f"{owner} takes {name}: {known[name].annotation}, got {shown(value)}"
             hint = suggestion(str(value), options(known[name].annotation))
             yield Finding(rule="parameter-type", path=(*path, name), fact=fact, hint=hint)
+    misspelt = {nearest(name, known) for name in given if name not in known}
     for parameter in described.parameters:
-        if parameter.required and parameter.name not in given:
+        if parameter.required and parameter.name not in given and parameter.name not in misspelt:
             fact = f"{owner} needs the parameter {shown(parameter.name)}"
             hint = f"write `with: {{{parameter.name}: ...}}`"
             yield Finding(rule="parameter-missing", path=path, fact=fact, hint=hint, at="key")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from engine.errors import NotFound, Place, Problem, SpecInvalid, nearest, suggestion
+from engine.errors import NotFound, Place, Problem, SpecInvalid, suggestion
 from engine.spec.checks import findings_of, placed
 from engine.spec.model import SECRET, KeyPath, Spec, dotted
 from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse
@@ -51,6 +51,11 @@ class LoadedSpec:
     positions: Positions = Positions()
     files: tuple[Path, ...] = ()
     warnings: tuple[Problem, ...] = field(default=())
+
+    @property
+    def shown_folder(self) -> Path:
+        """The spec's folder as messages name it."""
+        return Path(self.shown).parent
 
 
 def load(
@@ -203,12 +208,17 @@ def failure(problem: Problem) -> Composed:
 
 def interpolation_problem(error: Exception, positions: Positions) -> Problem:
     """OmegaConf's complaint about an interpolation, at the key that holds it."""
-    path = key_path(str(getattr(error, "full_key", "") or ""))
+    path, hint = key_path(str(getattr(error, "full_key", "") or "")), INTERPOLATIONS
     if isinstance(error, RecursionError) or "ecursive" in str(error):
         fact = "the interpolations go round in a circle"
+    elif missing := re.search(r"Interpolation key '([^']*)' not found", str(error)):
+        wanted = key_path(missing[1])
+        fact = f'no key "{missing[1]}" to take a value from'
+        near = suggestion(str(wanted[-1]), known_keys(wanted[:-1])) if wanted else ""
+        hint = near if near.startswith("did") else hint
     else:
         fact = first_line(error)
-    return Problem(rule="interpolation", fact=fact, hint=INTERPOLATIONS, place=positions.place(path))
+    return Problem(rule="interpolation", fact=fact, hint=hint, place=positions.place(path))
 
 
 def key_path(key: str) -> KeyPath:
@@ -424,8 +434,8 @@ def nearest_config(name: str, main: Path) -> str:
     group, _, option = name.rpartition("/")
     files = main.parent.rglob(f"{option}.yaml") if group else main.parent.glob("*.yaml")
     known = {file.relative_to(main.parent).with_suffix("").as_posix() for file in islice(files, MOST_FILES)}
-    near = nearest(name, known - {main.stem})
-    return f'did you mean "{near}"?' if near else "groups are folders beside the spec: data/, train/, ..."
+    near = suggestion(name, known - {main.stem})
+    return near if near.startswith("did") else "groups are folders beside the spec: data/, train/, ..."
 
 
 def item_of_defaults(name: str, main: Path) -> KeyPath:

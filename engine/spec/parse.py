@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.errors import Place, Problem, suggestion
+from engine.errors import Place, Problem, nearest, suggestion
 from engine.spec.model import SECRET, KeyPath, SecretRef, Spec, dotted
 from engine.spec.positions import Positions
 
@@ -105,7 +105,8 @@ def parse(composed: Composed) -> Parsed:
             spec = Spec.model_validate(values)
         except ValidationError as error:
             details = list(merge_unions([one for one in error.errors(include_url=False) if is_own(one)]))
-            problems += [problem_of(detail, composed) for detail in details if key_path(detail) not in removed]
+            told = [detail for detail in details if not is_misspelt(detail, details)]
+            problems += [problem_of(detail, composed) for detail in told if key_path(detail) not in removed]
             paths = [key_path(detail) for detail in details if detail["type"] != "missing"]
             values, before = without(values, paths), values
             removed += paths
@@ -133,6 +134,16 @@ def without(values: Any, paths: list[KeyPath]) -> Any:
             for index, item in enumerate(values)
         ]
     return values
+
+
+def is_misspelt(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a key is only missing because it is there with a typing error, which is told anyway."""
+    path = key_path(detail)
+    if detail["type"] != "missing":
+        return False
+    unknown = [key_path(other) for other in details if other["type"] == "extra_forbidden"]
+    beside = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
+    return any(nearest(name, known_keys(path[:-1])) == path[-1] for name in beside)
 
 
 def is_own(detail: ErrorDetails) -> bool:

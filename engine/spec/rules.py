@@ -378,7 +378,7 @@ RULES: tuple[Rule, ...] = (
         bad=Example(
             text="data:\n  train: {uri: lakefs://flights/main/train.csv, schema: ▸shema.yaml}\n"
             "  test: {uri: lakefs://flights/main/07.csv}\n",
-            says='no schema file "shema.yaml" beside the spec; schema paths are relative to the main spec file',
+            says='no schema file "shema.yaml" beside the spec; did you mean "schema.yaml"?',
         ),
         good=Example(
             text="data:\n  train: {uri: lakefs://flights/main/train.csv, schema: schema.yaml}\n"
@@ -408,7 +408,22 @@ RULES: tuple[Rule, ...] = (
         online=True,
         bad=Example(
             text="data:\n  train: {uri: ▸lakefs://flights/mian/2013-h1/}\n  test: {uri: lakefs://flights/main/07.csv}\n",
-            says="no branch, tag or commit 'mian'; did you mean \"main\"?",
+            says="no branch, tag or commit in flights: 'mian'; did you mean \"main\"?",
+        ),
+        good=Example(
+            text="data:\n  train: {uri: lakefs://flights/main/2013-h1/}\n  test: {uri: lakefs://flights/main/07.csv}\n"
+        ),
+    ),
+    Rule(
+        id="data-unreadable",
+        title="Data that is not of its format",
+        why="The ending of its name, or `format`, says how a file is read, and it cannot be. Looked at with --online.",
+        online=True,
+        bad=Example(
+            text="data:\n  train: {uri: lakefs://flights/main/2013-h1/}\n"
+            "  test: {uri: ▸lakefs://flights/main/07.csv, format: parquet}\n",
+            says="07.csv cannot be read: Parquet magic bytes not found in footer; write the "
+            "format that it has as `format:`, or mend the file",
         ),
         good=Example(
             text="data:\n  train: {uri: lakefs://flights/main/2013-h1/}\n  test: {uri: lakefs://flights/main/07.csv}\n"
@@ -421,10 +436,14 @@ RULES: tuple[Rule, ...] = (
         "at with --online.",
         online=True,
         bad=Example(
-            text="features: {numeric: [month, ▸distanse], categorical: [carrier]}\n",
+            text="data:\n  train: {uri: lakefs://flights/main/2013-h1/}\n  test: {uri: lakefs://flights/main/07.csv}\n"
+            "features: {numeric: [month, ▸distanse], categorical: [carrier]}\n",
             says='no column "distanse" in the files of train or in its transforms; did you mean "distance"?',
         ),
-        good=Example(text="features: {numeric: [month, distance], categorical: [carrier]}\n"),
+        good=Example(
+            text="data:\n  train: {uri: lakefs://flights/main/2013-h1/}\n  test: {uri: lakefs://flights/main/07.csv}\n"
+            "features: {numeric: [month, distance], categorical: [carrier]}\n"
+        ),
     ),
     # -- columns -----------------------------------------------------------------------------------------------
     Rule(

@@ -27,6 +27,7 @@ class SchemaFile:
     Attributes:
         file: how messages name it; empty when it is in the spec itself.
         problems: what is wrong with the file as YAML.
+        known: the files that are there, when it is not.
     """
 
     content: Mapping[str, Any]
@@ -35,6 +36,7 @@ class SchemaFile:
     file: str = ""
     positions: Positions = Positions()
     problems: tuple[Problem, ...] = ()
+    known: tuple[str, ...] = ()
 
     def place(self, path: KeyPath, at: Literal["key", "value"] = "key") -> Place | None:
         """Where a key of the schema is changed; ``None`` when that is in the spec."""
@@ -97,7 +99,10 @@ def read_schema(schema: str | Mapping[str, Any] | None, folder: Path, shown: Pat
     try:
         text = (folder / str(schema)).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return SchemaFile(content={}, complaint=f'no schema file "{schema}" beside the spec')
+        known = tuple(
+            str(Path(str(schema)).parent / path.name) for path in (folder / str(schema)).parent.glob("*.y*ml")
+        )
+        return SchemaFile(content={}, complaint=f'no schema file "{schema}" beside the spec', known=known)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         return SchemaFile(content={}, complaint=f'schema file "{schema}" cannot be read: {reason}')

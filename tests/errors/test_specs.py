@@ -97,3 +97,39 @@ def test_every_rule_of_the_checks_has_a_case() -> None:
     covered = {said.split()[1] for case in CASES.values() for said in case["says"]}
     assert len(rules) > 20
     assert rules <= covered
+
+
+# -- how good the answers are ----------------------------------------------------------------------------------
+
+TYPOS = {name: case for name, case in CASES.items() if "meant" in case}
+QUOTED = re.compile(r"""["'`]([^"'`]+)["'`]""")
+
+
+def first_problem(folder: Path, case: dict[str, Any]) -> Problem:
+    """What is said of the typing error in a case."""
+    found = problems(folder, case)
+    return next((problem for problem in found if problem.severity == "error"), found[0])
+
+
+def test_the_corpus_has_enough_cases_and_typing_errors() -> None:
+    assert len([case for case in CASES.values() if case["says"]]) >= 150
+    assert len(TYPOS) >= 50
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_place_is_that_of_the_word_that_is_wrong(folder: Path, name: str) -> None:
+    for problem in problems(folder, CASES[name]):
+        place = problem.place
+        if not place.line or problem.rule in ("yaml-syntax", "yaml-empty", "yaml-mapping", "yaml-key"):
+            continue
+        line = (folder / place.file).read_text().splitlines()[place.line - 1]
+        there = line[place.column - 1 :].lstrip("\"'")
+        words = [place.key.rpartition(".")[2], *QUOTED.findall(problem.fact), *QUOTED.findall(place.key)]
+        section = place.key.rpartition(".")[2].isdigit() or problem.rule in ("key-missing", "parameter-missing")
+        assert section or place.column > 1 or any(there.startswith(word) for word in words), (there, words)
+
+
+def test_nine_of_ten_suggestions_are_what_was_meant(folder: Path) -> None:
+    said = {name: first_problem(folder, case) for name, case in TYPOS.items()}
+    wrong = {name: str(one) for name, one in said.items() if getattr(one.hint, "nearest", "") != TYPOS[name]["meant"]}
+    assert len(wrong) <= len(TYPOS) / 10, "\n".join(f"{name}: {one}" for name, one in wrong.items())
