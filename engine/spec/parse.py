@@ -30,7 +30,6 @@ WORDS: Mapping[str, str] = {
 }
 OVERRIDDEN = "override "
 MOST_ROUNDS = 4
-UNION_MEMBERS = frozenset({"str", "int", "SecretRef"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +103,8 @@ def parse(composed: Composed) -> Parsed:
         try:
             spec = Spec.model_validate(values)
         except ValidationError as error:
-            details = list(merge_unions([one for one in error.errors(include_url=False) if is_own(one)]))
+            own = [with_key(one, values) for one in error.errors(include_url=False) if is_own(one)]
+            details = list(merge_unions(own))
             told = [detail for detail in details if not is_misspelt(detail, details)]
             problems += [problem_of(detail, composed) for detail in told if key_path(detail) not in removed]
             paths = [key_path(detail) for detail in details if detail["type"] != "missing"]
@@ -161,9 +161,22 @@ def merge_unions(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
             yield detail
 
 
+def with_key(detail: ErrorDetails, values: Any) -> ErrorDetails:
+    """A detail whose ``loc`` is a key of the spec: pydantic puts the names of types between, which are no keys."""
+    path: list[str | int] = []
+    for index, part in enumerate(detail["loc"]):
+        is_item = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_item or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+        elif detail["type"] != "missing" or index < len(detail["loc"]) - 1:
+            continue
+        path.append(part)
+    return {**detail, "loc": tuple(path)}
+
+
 def key_path(detail: ErrorDetails) -> KeyPath:
-    """The key that a detail is about, without pydantic's names of union members."""
-    return tuple(part for part in detail["loc"] if part not in UNION_MEMBERS and "[" not in str(part))
+    """The key that a detail is about."""
+    return detail["loc"]
 
 
 def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
@@ -176,6 +189,9 @@ def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
         return Problem(
             rule="key-unknown", fact=f'unknown key "{path[-1]}"{owner}', hint=hint, place=composed.place(path, "key")
         )
+    if kind == "invalid_key":
+        fact, hint = f"a key must be text, got {shown(path[-1])}", f'put it in quotes: "{path[-1]}"'
+        return Problem(rule="yaml-key", fact=fact, hint=hint, place=composed.place(path, "key"))
     if kind == "missing":
         place = composed.place(path[:-1], "key")
         place = Place(file=place.file, line=place.line, column=place.column, key=dotted(path))

@@ -39,7 +39,8 @@ class Layer:
         """The spot of ``path`` in this layer, if it sets it."""
         if path[: len(self.prefix)] != self.prefix:
             return None
-        return self.spots.get(path[len(self.prefix) :])
+        own = path[len(self.prefix) :]
+        return self.spots.get(own) or self.spots.get(tuple(str(part) for part in own))  # a key may be a number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
