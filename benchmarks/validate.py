@@ -27,7 +27,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from peers import ROOT, Table, alternate, command, compile_ours, environment, scratch
 
-METAFLOW = ("metaflow",)
+METAFLOW = ("metaflow==2.19.39",)
 SPEC = "specs/model.yaml"
 ENGINE = (sys.executable, "-m", "engine.cli.main", "validate")
 PROMISED = {"composed by Hydra": 0.5, "composed again": 1.0, "nothing to compose": 1.0}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from engine.errors import Problem
 from engine.report.clean import terminal
-from engine.report.problems.model import Checked
+
+if TYPE_CHECKING:
+    from engine.report.problems.model import Checked
 
 RED, YELLOW, DIM, BOLD, RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 TOKEN = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|[^\s,:{}\[\]]+""")
