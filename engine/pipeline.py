@@ -25,6 +25,7 @@ from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Wo
 from engine.plan.compile import compile
 from engine.plan.model import Plan
 from engine.record.build import build
+from engine.record.collect import running
 from engine.record.model import RunRecord, RunResult
 from engine.record.parts import Parts
 from engine.record.store import RecordStore
@@ -159,11 +160,12 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
         publish(known, desk.registry)
         desk.rest()
         return Finished(record=known, resolved=resolved, executed=False)
-    desk.records.open_run(resolved)
-    keep_sources(prepared)
-    result = execute(prepared, report, inline, fresh)
-    record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
-    publish(record, desk.registry)
+    with running(desk.records.root.parent):
+        desk.records.open_run(resolved)
+        keep_sources(prepared)
+        result = execute(prepared, report, inline, fresh)
+        record = desk.records.append(resolved.run_id, build(result, version(DISTRIBUTION)))
+        publish(record, desk.registry)
     desk.note()
     desk.rest()
     return Finished(record=record, resolved=resolved, executed=True)

@@ -120,8 +120,12 @@ def in_ci(environment: Mapping[str, str] = os.environ) -> bool:
     return any(environment.get(name) for name in CI_VARIABLES)
 
 
-def tell_ci(report: Report, environment: Mapping[str, str] = os.environ) -> None:
-    """Fill what the CI service that this runs on reads; what it does not let be written is said and nothing more."""
+def tell_ci(report: Report, environment: Mapping[str, str] = os.environ, *, alone: bool = True) -> None:
+    """Fill what the CI service that this runs on reads; what it does not let be written is said and nothing more.
+
+    Args:
+        alone: this is the command's only run, so that the outputs of the job's step are about it.
+    """
     if not in_ci(environment):
         return
     from engine.report import ci
@@ -132,7 +136,7 @@ def tell_ci(report: Report, environment: Mapping[str, str] = os.environ) -> None
         if path := environment.get("GITHUB_STEP_SUMMARY"):
             append(Path(path), ci.summary(report, ci.SUMMARY_BYTES - size_of(Path(path))))
     with said_only():
-        if path := environment.get("GITHUB_OUTPUT"):
+        if (path := environment.get("GITHUB_OUTPUT")) and alone:
             append(Path(path), ci.output_lines(ci.outputs(report), f"engine-{secrets.token_hex(16)}"))
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in ci.commands(report):

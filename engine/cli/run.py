@@ -116,7 +116,9 @@ def document_of(finished: Finished) -> dict[str, Any]:
     return summary
 
 
-def hand_out(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str, Path]]) -> list[str]:
+def hand_out(
+    finished: Finished, prepared: Prepared, targets: Sequence[tuple[str, Path]], *, alone: bool = True
+) -> list[str]:
     """Write every report that was asked for, and what the CI service round this reads; the paths as typed."""
     if not targets and not in_ci():
         return []
@@ -125,7 +127,7 @@ def hand_out(finished: Finished, prepared: Prepared, targets: Sequence[tuple[str
         for kind, path in targets:
             write(found, f"{kind}={path}")
     finally:
-        tell_ci(found)
+        tell_ci(found, alone=alone)
     return [str(path) for _, path in targets]
 
 
@@ -231,7 +233,8 @@ def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str
     except EngineError as error:
         view.problems(error.problems) if isinstance(error, SpecInvalid) else view.error(error)
         return {"run_id": None, "status": "failed", "metrics": {}, "overrides": list(chosen), "error": error.document()}
-    hand_out(finished, prepared, [(kind, numbered(path, finished)) for kind, path in wanted.targets])
+    targets = [(kind, numbered(path, finished)) for kind, path in wanted.targets]
+    hand_out(finished, prepared, targets, alone=False)
     return document_of(finished)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 
 import orjson
 import typer
 
 from engine.cli import view
 from engine.errors import NotFound
-from engine.record.index import Row
+from engine.record.index import Row, rows
 from engine.record.model import RunRecord
-from engine.record.query import Query, answer
+from engine.record.query import Query, answer, require_status
 from engine.registry.model import ModelRef
 from engine.wiring import Home, home_here
 
@@ -69,6 +71,51 @@ def cells(row: Row) -> list[str]:
         row.started[:19].replace("T", " "),
         row.overrides,
     ]
+
+
+@app.command("gc")
+def collect(
+    keep: int = typer.Option(None, "--keep", min=0, metavar="N", help="Keep the newest N runs of each model."),
+    keep_days: float = typer.Option(None, "--keep-days", min=0, metavar="D", help="Keep runs of the last D days."),
+    keep_status: list[str] = typer.Option([], "--keep-status", metavar="STATUS", help="Keep runs with this status."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+) -> int:
+    """Remove runs, and what only they named; never what a registered model needs."""
+    from engine.record.collect import Collected, Keep, collecting, doomed, needed_runs, remove_runs, require_some, sweep
+
+    for status in keep_status:
+        require_status(status)
+    since = None if keep_days is None else timedelta(days=keep_days)
+    wanted = Keep(newest=keep, since=since, statuses=tuple(keep_status))
+    require_some(wanted)
+    home = home_here()
+    with collecting(home.path) if home.path.is_dir() else nullcontext():
+        with home.runs.opened() as db:
+            known = rows(db, "where e.newest = 1 order by e.started desc, e.run")
+        needed = needed_runs(home.registry)
+        gone = doomed(known, needed, wanted, datetime.now().astimezone())
+        done = Collected(runs=tuple(gone), needed=len(needed))
+        if not dry_run and home.path.is_dir():
+            remove_runs(gone, home.records, home.registry)
+            home.runs.note()
+            entries, objects, size = sweep(home.path, home.store, home.records)
+            done = replace(done, entries=entries, objects=objects, size=size)
+            home.rest()
+    if json:
+        view.document({"dry_run": dry_run, **asdict(done), "runs": list(done.runs)})
+        return 0
+    for run in done.runs if dry_run else ():
+        view.line(run)
+    if dry_run:
+        view.line(f"{view.counted(len(done.runs), 'run')} would be removed; {done.needed} are needed by models")
+        return 0
+    entry = f"{done.entries:,} cached {'step' if done.entries == 1 else 'steps'}"
+    view.line(
+        f"removed {view.counted(len(done.runs), 'run')}, {entry} and {view.counted(done.objects, 'object')},"
+        f" {done.size / 1e6:,.1f} MB"
+    )
+    return 0
 
 
 @app.command("show")

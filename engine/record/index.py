@@ -112,14 +112,12 @@ class RunIndex:
     def note(self) -> None:
         """Add what was just recorded. What cannot be written is found when the index is next asked."""
         with suppress(EngineError, sqlite3.DatabaseError):
-            self._follow()
+            self._can_follow()
 
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
         """The index, as the records are now, to be read from. Where it cannot be written it is made in memory."""
-        try:
-            self._follow()
-        except (StorageFull, StorageUnwritable):
+        if not self._can_follow():
             with closing(sqlite3.connect(":memory:")) as db:
                 db.executescript(SCHEMA)
                 self._bring_up(db, {}, self._found(), 0)
@@ -129,9 +127,19 @@ class RunIndex:
             db.row_factory = None  # plain tuples: ten thousand of them are many
             yield db
 
+    def _can_follow(self) -> bool:
+        """Bring the file up to date; tell whether that could be done. Without any run no file is made."""
+        if not self.records.root.is_dir():
+            return False
+        try:
+            self._follow()
+        except (StorageFull, StorageUnwritable):
+            return False
+        return True
+
     def _follow(self) -> None:
         """Bring the file up to what is on the disk; one that is damaged or of another version is made anew."""
-        root = self._root()  # what comes after this look changes it again
+        root = self.records.root.stat().st_mtime_ns  # what comes after this look changes it again
         state, known = self._known(root)
         if state == root:
             return
@@ -140,10 +148,6 @@ class RunIndex:
         with transaction(self.path, SCHEMA) as db:
             db.execute(f"pragma user_version = {VERSION}")
             self._bring_up(db, known, self._found(), root)
-
-    def _root(self) -> int:
-        """When the folder of runs last changed, in nanoseconds; 0 when there is none."""
-        return self.records.root.stat().st_mtime_ns if self.records.root.is_dir() else 0
 
     def _known(self, root: int) -> tuple[int | None, dict[str, int]]:
         """When the folder of runs had changed, and, if that was not at ``root``, when each run's executions had.

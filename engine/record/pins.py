@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,17 +16,20 @@ PLACES = ("tmp", "seals", "cache", "registry.db", "runs")  # what is being recor
 DATABASE = b"SQLite format 3\0"
 
 
-def pins(home: Path) -> set[str]:
+def pins(home: Path, without: Collection[str] = ()) -> set[str]:
     """Every digest and commit id that anything below ``home`` names, but for the lake itself.
 
     Whatever looks like one counts, wherever it stands: a record that this version cannot read, or of which it does not
     know a key, still pins what it names. Keeping too much costs some space; taking too much breaks a proof.
 
+    Args:
+        without: places that do not count.
+
     Raises:
         OSError, Failed: when something cannot be read, as then nobody knows what it pins.
     """
     found: set[str] = set()
-    for place in PLACES:
+    for place in (place for place in PLACES if place not in without):
         for path in (home / place, *(home / place).rglob("*")):
             for text in (os.fsencode(path.name), *texts(path)):
                 found.update(digest.decode() for digest in DIGEST.findall(text))

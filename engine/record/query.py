@@ -71,8 +71,7 @@ def where(
     if asked.name is not None:
         yield "e.name = ?", [asked.name]
     if asked.status is not None:
-        if asked.status not in STATUSES:
-            raise UsageError(f'no status "{asked.status}"', hint=suggestion(asked.status, STATUSES))
+        require_status(asked.status)
         yield "e.status = ?", [asked.status]
     for text in asked.metrics:
         yield metric_condition(db, text)
@@ -84,6 +83,16 @@ def where(
         condition, given = data_condition(asked.data, commit_of)
         of_run = "select 1 from pins p where p.run = e.run and p.number = e.number"
         yield f"exists ({of_run} and {condition})", given
+
+
+def require_status(name: str) -> None:
+    """Refuse a status that no run can have.
+
+    Raises:
+        UsageError: with the nearest.
+    """
+    if name not in STATUSES:
+        raise UsageError(f'no status "{name}"', hint=suggestion(name, STATUSES))
 
 
 def metric_condition(db: sqlite3.Connection, text: str) -> tuple[str, Sequence[object]]:

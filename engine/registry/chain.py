@@ -66,6 +66,8 @@ def told(entries: list[LedgerEntry]) -> Told:
         with suppress(KeyError):  # an entry that was altered is named by its hash
             if event["what"] == "alias":
                 found.aliases[event["name"], event["alias"]] = event["version"]
+            if event["what"] == "removed":
+                found.runs = {key: row for key, row in found.runs.items() if row[0] != event["run"]}
             if event["what"] in ("run", "version"):
                 found.runs[event["record"]] = (event["run"], event["name"], event["status"])
             if event["what"] == "version":

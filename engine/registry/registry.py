@@ -182,6 +182,14 @@ class Registry:
                 db.execute("insert or ignore into version_runs values (?, ?, ?, ?, ?)", values)
             self._append(db, event)
 
+    def note_removed(self, run: str) -> None:
+        """Enter in the ledger that the records of a run are removed, so that they are not missed."""
+        with transaction(self.path, SCHEMA) as db:
+            names = [row[0] for row in db.execute("select distinct name from runs where run = ?", (run,))]
+            if names:
+                db.execute("delete from runs where run = ?", (run,))
+                self._append(db, {"what": "removed", "name": names[0], "run": run})
+
     def set_alias(self, name: str, alias: str, version: int, why: str = "") -> None:
         """Point an alias at a version.
 

@@ -67,6 +67,24 @@ def opened(lock: Path) -> int:
 
 
 @contextmanager
+def held(lock: Path, *, exclusive: bool, wait: bool) -> Iterator[bool]:
+    """Hold the file ``lock``, alone or together with others that do not want it alone; tell whether that is so.
+
+    The file stays. The system lets go of it when a process dies.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """A new folder in ``parent`` that is gone afterwards; what a process that was killed in here left goes now.
 

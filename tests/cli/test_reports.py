@@ -130,6 +130,19 @@ def test_github_is_told_without_being_asked(
     )
 
 
+def test_the_runs_of_a_sweep_are_all_in_the_summary_and_none_is_the_output(
+    project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    summary, output = tmp_path / "summary", tmp_path / "output"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(output))
+    asked = ("--inline", "--report", "junit=out/r.xml")
+    assert answer(project.root, "run", "spec.yaml", "-m", "seed=7,8", *asked).code == 0
+    assert summary.read_text().count("## \u2705 numbers: PASSED") == 2
+    assert not output.exists()
+    assert len(list((project.root / "out").iterdir())) == 2
+
+
 def test_a_file_of_github_that_cannot_be_written_changes_no_exit_code(
     project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
