@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
 MOST_FILES = 1000
+MOST_INTERPOLATIONS = 20
 IN_NO_FILE = ".standard-input.yaml"
 INTERPOLATIONS = "an interpolation names another key of the spec, ${train.data}, or a variable, ${oc.env:NAME}"
 ALLOWED_HYDRA = ("hydra/sweeper", "hydra.sweeper", "hydra.searchpath")
@@ -126,7 +128,8 @@ def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | Non
         text = main.read_text(encoding="utf-8-sig") if given is None else given
     except (UnicodeDecodeError, OSError) as error:
         fact = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        return failure(Problem(rule="yaml-syntax", fact=fact, place=Place(file=shown), hint="a spec is UTF-8 text"))
+        place = Place(file=shown, line=1, column=1)
+        return failure(Problem(rule="yaml-syntax", fact=fact, place=place, hint="a spec is UTF-8 text"))
     seen = scan(text, shown)
     if seen.problems:
         return Composed(problems=seen.problems)
@@ -189,16 +192,36 @@ def finish(config: Any, positions: Positions, files: tuple[Path, ...]) -> Compos
         found = positions.place(key_path(config.place.key))
         place = replace(found, line=config.place.line, column=config.place.column) if config.place.line else found
         return failure(replace(config, place=place))
-    try:
-        with hidden_environment():
-            values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (OmegaConfBaseException, RecursionError) as error:
-        return failure(interpolation_problem(error, positions))
-    assert isinstance(values, dict)
+    problems: list[Problem] = []
+    values: Any = None
+    while values is None and len(problems) < MOST_INTERPOLATIONS:
+        try:
+            with hidden_environment():
+                values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+        except (OmegaConfBaseException, RecursionError) as error:
+            problems.append(interpolation_problem(error, positions))
+            if not cleared(config, problems[-1].place.key):
+                break
+    if problems:
+        return Composed(problems=tuple(problems))
     values.pop("hydra", None)
     values.pop("defaults", None)
     kept, origin = drop_nulls(values)
     return Composed(values=kept, origin=origin, positions=positions, files=files)
+
+
+def cleared(config: Any, key: str) -> bool:
+    """Whether ``key`` could be emptied, so that what else is wrong can be found."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        if not key or OmegaConf.is_missing(config, key):
+            return False
+        OmegaConf.update(config, key, None)
+    except (OmegaConfBaseException, AttributeError, KeyError, TypeError, ValueError, IndexError):
+        return False
+    return True
 
 
 def failure(problem: Problem) -> Composed:
@@ -290,7 +313,8 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
     except yaml.MarkedYAMLError as error:
         return Composed(problems=problems_in_file(error, main, layer))
     except foreign as error:
-        return failure(hydra_problem(error, layer, overrides, main))
+        of_groups = () if overrides else tuple(problems_of_groups(main, layer))
+        return Composed(problems=of_groups or (hydra_problem(error, layer, overrides, main),))
     layers += [override_layer(text) for text in overrides]
     return finish(config, Positions(layers=tuple(layers)), (main, *files))
 
@@ -300,7 +324,8 @@ def opened(folder: Path) -> Iterator[None]:
     """Hydra, initialised on a folder, and put back as it was afterwards."""
     from hydra import initialize_config_dir
 
-    with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+    with warnings.catch_warnings(), initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        warnings.simplefilter("ignore", UserWarning)  # a defaults list without _self_ is as good as one with it
         yield
 
 
@@ -413,6 +438,8 @@ def hydra_problem(error: Exception, layer: Layer, overrides: tuple[str, ...], ma
     elif deleted:
         path = key_path(deleted[1])
         fact, hint = f'there is no key "{deleted[1]}"', suggestion(str(path[-1]), known_keys(path[:-1]))
+    elif isinstance(error, RecursionError):
+        fact, hint = "the defaults lists go round in a circle", "let none of them lead back to one before it"
     elif "out of range" in message:
         fact, hint = "there is no such list item", "list items are counted from 0"
     else:
@@ -441,15 +468,47 @@ def nearest_config(name: str, main: Path) -> str:
 def item_of_defaults(name: str, main: Path) -> KeyPath:
     """Where a defaults list names a config: the option of a group, or the item."""
     group, _, option = name.rpartition("/")
+    for path, owner, value in named_in_defaults(main):
+        if value == (option if owner else name) and owner.split("/")[-1] == group.split("/")[-1]:
+            return path
+    return ("defaults",)
+
+
+def named_in_defaults(main: Path) -> Iterator[tuple[KeyPath, str, str]]:
+    """What a defaults list names: where it does, the config group (none for a file beside the spec), the option."""
     text = main.read_text(encoding="utf-8-sig") if main.is_file() else ""
     listed = (yaml.safe_load(text) or {}).get("defaults")
     for index, item in enumerate(listed if isinstance(listed, list) else ()):
-        if item == name:
-            return ("defaults", index)
+        if isinstance(item, str):
+            yield ("defaults", index), "", item
         for key, value in item.items() if isinstance(item, dict) else ():
-            if value == option and re.split("[@:]", str(key))[0].split("/")[-1] == group.split("/")[-1]:
-                return ("defaults", index, str(key))
-    return ("defaults",)
+            owner = re.split("[@:]", str(key).removeprefix("override "))[0].strip().strip("/")
+            yield ("defaults", index, str(key)), owner, str(value)
+
+
+def problems_of_groups(main: Path, own: Layer) -> Iterator[Problem]:
+    """What is wrong with the files that a defaults list names, each by itself."""
+    for _, group, option in named_in_defaults(main):
+        path = main.parent / group / f"{option.removesuffix('.yaml')}.yaml"
+        shown = str(Path(own.name).parent / path.relative_to(main.parent)) if path.is_file() else ""
+        if shown and path != main:
+            yield from problems_of_file(path, shown)
+
+
+def problems_of_file(path: Path, shown: str) -> Iterator[Problem]:
+    """What is wrong with a YAML file whatever it is mounted at."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        place = Place(file=shown, line=1, column=1)
+        yield Problem(rule="yaml-syntax", fact=f"cannot be read: {error}", place=place, hint="a spec is UTF-8 text")
+        return
+    seen = scan(text, shown)
+    found = () if seen.problems or not seen.spots else raw_values(text)
+    yield from (problem for problem in seen.problems if problem.rule != "yaml-empty")
+    if isinstance(found, Problem):
+        positions = Positions(layers=(Layer(name=shown, spots=seen.spots),))
+        yield replace(found, place=positions.place(key_path(found.place.key)))
 
 
 # -- sweeps --------------------------------------------------------------------------------------------------
