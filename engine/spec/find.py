@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 
 from engine.errors import NotFound
-from engine.spec.model import Spec
 
 STANDARD_INPUT = "-"
 ENDINGS = (".yaml", ".yml")
-NEEDED = frozenset(name for name, info in Spec.model_fields.items() if info.is_required())
+NEEDED = ("name", "data", "features", "target", "train", "evaluate")
+"""The sections that a spec needs; written here so that finding specs does not import what types them."""
+
 LEAST = 3
 """A file with this many of the sections that a spec needs is one, typing errors in the others or not."""
 
@@ -38,7 +39,7 @@ def specs_at(given: str, folder: Path) -> list[str]:
     path = folder / Path(given).expanduser()
     if given == STANDARD_INPUT or path.is_file():
         return [given]
-    hint = f"a spec is a YAML file with {', '.join(name for name in Spec.model_fields if name in NEEDED)}"
+    hint = f"a spec is a YAML file with {', '.join(NEEDED)}"
     if path.is_dir():
         found = [str(Path(given) / file.relative_to(path)) for file in files_below(path) if is_spec(file)]
         if not found:
@@ -82,7 +83,7 @@ def is_spec(file: Path, depth: int = 0) -> bool:
     if "@package" in text.partition("\n")[0] or depth > DEEPEST:
         return False
     groups, bases = defaults_of(text)
-    if len(NEEDED & {*TOP_KEY.findall(text), *groups}) >= LEAST:
+    if len({*NEEDED} & {*TOP_KEY.findall(text), *groups}) >= LEAST:
         return True
     return any(is_spec(file.parent / f"{base.removesuffix('.yaml')}.yaml", depth + 1) for base in bases)
 

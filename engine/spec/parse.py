@@ -168,7 +168,7 @@ def with_key(detail: ErrorDetails, values: Any) -> ErrorDetails:
         is_item = isinstance(values, list) and isinstance(part, int) and part < len(values)
         if is_item or (isinstance(values, Mapping) and part in values):
             values = values[part]
-        elif detail["type"] != "missing" or index < len(detail["loc"]) - 1:
+        elif detail["type"] not in ("missing", "invalid_key") or index < len(detail["loc"]) - 1:
             continue
         path.append(part)
     return {**detail, "loc": tuple(path)}
@@ -190,7 +190,7 @@ def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
             rule="key-unknown", fact=f'unknown key "{path[-1]}"{owner}', hint=hint, place=composed.place(path, "key")
         )
     if kind == "invalid_key":
-        fact, hint = f"a key must be text, got {shown(path[-1])}", f'put it in quotes: "{path[-1]}"'
+        fact, hint = f"a key must be text, got {path[-1]}", f'put it in quotes: "{path[-1]}"'
         return Problem(rule="yaml-key", fact=fact, hint=hint, place=composed.place(path, "key"))
     if kind == "missing":
         place = composed.place(path[:-1], "key")

@@ -14,7 +14,8 @@ import yaml
 
 from end_to_end.terminal import shown
 from engine.errors import NotFound
-from engine.spec.find import is_spec, specs_at
+from engine.spec.find import NEEDED, is_spec, specs_at
+from engine.spec.model import Spec
 from projects import SCHEMA, SPEC, Done, Project, make_project
 
 Answer = Callable[..., Done]
@@ -111,6 +112,10 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> 
 def test_specs_that_extend_each_other_in_a_circle_are_looked_at_once(tmp_path: Path) -> None:
     write(tmp_path, {"a.yaml": "defaults: [b]\n", "b.yaml": "defaults: [a]\n"})
     assert not is_spec(tmp_path / "a.yaml")
+
+
+def test_the_sections_by_which_a_spec_is_known_are_those_that_it_needs() -> None:
+    assert tuple(name for name, info in Spec.model_fields.items() if info.is_required()) == NEEDED
 
 
 def test_a_spec_that_is_named_twice_is_checked_once(project: Project, answer: Answer) -> None:
