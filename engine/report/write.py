@@ -114,13 +114,17 @@ def write(report: Report, target: str) -> Path:
     """
     name, path = parse_target(target)
     refuse_folder(name, path)
-    data = FORMATS[name](report).encode()
+    put(path, FORMATS[name](report).encode())
+    return path
+
+
+def put(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, whole; into a pipe or a device it is written."""
     if special(path):
         with writing(path):
             path.write_bytes(data)
     else:
         replace_whole(path, data)
-    return path
 
 
 def replace_whole(path: Path, data: bytes) -> None:

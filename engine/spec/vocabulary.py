@@ -55,6 +55,13 @@ FORMATS: Mapping[str, str] = {
 }
 """File name endings and the data formats that they mean."""
 
+SCHEMA_KEYS: tuple[str, ...] = (
+    "add_missing_columns", "api", "checks", "coerce", "columns", "dataframe_library", "description",
+    "drop_invalid_rows", "dtype", "index", "metadata", "multiindex", "name", "ordered", "report_duplicates",
+    "schema_type", "strict", "title", "unique", "unique_column_names", "version",
+)  # fmt: skip
+"""What pandera reads of a schema."""
+
 COLUMN_KEYS: tuple[str, ...] = (
     "checks", "coerce", "default", "description", "drop_invalid_rows", "dtype", "metadata", "nullable", "parsers",
     "regex", "report_duplicates", "required", "title", "unique",
@@ -69,6 +76,18 @@ COLUMN_CHECKS: tuple[str, ...] = (
 """Pandera's checks of a column. It passes over a name that it does not know, so a typo would check nothing."""
 
 PRODUCTION = "production"
+
+
+NOT_NEGATIVE = ("log_loss", "mae", "mape", "mse", "rmse", *PROPERTIES, *MEASUREMENTS)
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """Between which values a metric lies: shares from 0 to 1, errors and figures from 0, r2 up to 1."""
+    if metric in NOT_NEGATIVE:
+        return 0.0, float("inf")
+    if metric not in METRICS:
+        return float("-inf"), float("inf")
+    return (float("-inf") if metric == "r2" else 0.0), 1.0
 
 
 def format_of(path: str) -> str | None:
