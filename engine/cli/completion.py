@@ -30,6 +30,7 @@ Offer = Callable[[str], Iterable[str]]
 
 MOST = 1000
 SHORT = 12
+TITLE = re.compile(r"[A-Z][A-Z|=]*")
 # Bash takes each of these for a word of its own, and then replaces only what stands behind the last one.
 BREAKS = (":", "@", "=")
 # What reading a home, a folder or a plugin's source may raise.
@@ -87,8 +88,16 @@ def offer_overrides(_: str) -> Iterator[str]:
 
 
 def offer_reports(_: str) -> Iterator[str]:
-    """The formats of reports."""
-    from engine.report.write import FORMATS
+    """The formats of a run's reports, and the services that take issues."""
+    from engine.report.write import FORMATS, ISSUE
+
+    yield from (f"{name}=" for name in FORMATS)
+    yield from (f"{ISSUE}=gh", f"{ISSUE}=gitlab")
+
+
+def offer_problem_files(_: str) -> Iterator[str]:
+    """The formats in which the problems of specs can be written to a file."""
+    from engine.report.problems.model import FORMATS
 
     yield from (f"{name}=" for name in FORMATS)
 
@@ -106,11 +115,12 @@ OFFERS: Mapping[str, Offer] = {
     "MODEL": offer_models,
     "ID": offer_runs_and_models,
     "NAME": offer_plugins,
-    "FORMAT=PATH": offer_reports,
+    "--report": offer_reports,
+    "FORMAT=PATH": offer_problem_files,
     "STATUS": offer_statuses,
     "--status": offer_statuses,
 }
-"""What completes an argument, by its name in the usage, or an option that has none there."""
+"""What completes an option, by itself, or an argument, by the first name that it has in the usage."""
 
 
 def home() -> Home:
@@ -139,7 +149,7 @@ def attach(app: typer.Typer) -> None:
         for parameter in inspect.signature(command.callback or attach).parameters.values():
             info = parameter.default
             if isinstance(info, ParameterInfo) and info.autocompletion is None:
-                titles = [(info.metavar or "").strip("[].").replace("]", ""), *(info.param_decls or ())]
+                titles = [*(info.param_decls or ()), *TITLE.findall(info.metavar or "")[:1]]
                 offer = next((OFFERS[title] for title in titles if title in OFFERS), None)
                 info.autocompletion = safely(offer) if offer else None
     for group in app.registered_groups:

@@ -13,9 +13,9 @@ from itertools import islice
 from typing import Any
 
 from engine.errors import DataUnreadable, NotFound, Problem, suggestion
+from engine.lake.listing import is_file, path_not_found
 from engine.lake.protocol import Lake
 from engine.lake.uri import LakeUri, parse
-from engine.resolve.lookup import is_file, path_not_found
 from engine.spec.checks import Finding, columns_not_in, placed, schemas_of
 from engine.spec.load import LoadedSpec
 from engine.spec.model import DataSource

@@ -71,6 +71,8 @@ OFFERED = {
     "engine run spec.yaml train.u": ["train.uses=sklearn"],
     "engine run spec.yaml train.uses=sk": ["sklearn"],
     "engine run spec.yaml --report h": ["html="],
+    "engine run spec.yaml --report issue=g": ["gh", "gitlab"],
+    "engine validate spec.yaml --output g": ["github=", "gitlab="],
     "engine plugins show alibi": ["alibi.TabularDrift"],
     "engine plugins show nobody": [],
     "engine models list n": ["numbers"],

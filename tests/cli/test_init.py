@@ -198,14 +198,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 WHO = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-NEWER = {"validate": ("--format", "validate"), "run": ("junit", "run")}
-
-
-def require_formats(folder: Path, job: str) -> None:
-    """Skip where the command does not have the formats yet that the job's lines name."""
-    word, command = NEWER[job]
-    if word not in engine(folder, command, "--help").out:
-        pytest.skip(f"engine {command} has no {word} yet")
 
 
 def carried_out(folder: Path, lines: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
@@ -222,7 +214,6 @@ def carried_out(folder: Path, lines: list[str], **environment: str) -> subproces
 
 
 def test_the_lines_of_github_check_specs(checkout: Path) -> None:
-    require_formats(checkout, "validate")
     lines = lines_of_github(loaded(checkout / ".github/workflows/engine.yml"), "validate")
     assert carried_out(checkout, lines, GITHUB_ACTIONS="true").returncode == 0
     with broken(checkout):
@@ -232,7 +223,6 @@ def test_the_lines_of_github_check_specs(checkout: Path) -> None:
 
 
 def test_the_lines_of_gitlab_check_specs(checkout: Path) -> None:
-    require_formats(checkout, "validate")
     lines = lines_of_gitlab(loaded(checkout / ".gitlab-ci.yml"), "validate")
     assert carried_out(checkout, lines, GITLAB_CI="true").returncode == 0
     assert json.loads((checkout / "gl-code-quality.json").read_text()) == []
@@ -264,7 +254,6 @@ def test_the_hook_refuses_the_commit_of_a_broken_spec(checkout: Path) -> None:
 @pytest.mark.slow
 def test_the_lines_of_both_run_specs_and_leave_their_reports(checkout: Path) -> None:
     """The second finds in the kept ENGINE_HOME what the first has done."""
-    require_formats(checkout, "run")
     workflow, pipeline = loaded(checkout / ".github/workflows/engine.yml"), loaded(checkout / ".gitlab-ci.yml")
     for lines, host in (
         (lines_of_github(workflow, "run"), {"GITHUB_ACTIONS": "true"}),
