@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,12 +33,16 @@ from engine.execute import reaper
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
 from engine.store.durable import scratch_folder
 
+INFINITY = float("inf")
 TICK = 0.1
 LAST_WORDS = 1.0
 LEAVE_SECONDS = 10.0
+START_SECONDS = 120.0
 CONNECT_SECONDS = 5.0
 PROCESSES = Path("/proc")
 HEAD = ("gcs_server", "raylet")
+INFORMATION = ":info_message:"  # how Ray marks what is no error among its errors
+RAYS_PLACE = re.compile(r"^\[[^]]*\] \S+\.(cc|h):\d+: ")
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from engine.execute.ray_graph import main; main()"
 STAY_ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OWN_CLUSTER = {
@@ -44,6 +50,7 @@ OWN_CLUSTER = {
     STAY_ON_LOOPBACK: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_prestart_worker_first_driver": "0",  # it waits for these workers for ever when one is killed
     "PYTHONHASHSEED": "0",
     "OMP_NUM_THREADS": "1",
 }
@@ -60,6 +67,11 @@ class Errand:
     marks: Path
     address: str | None = None
     folder: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attached:
+    """The driver is on its cluster."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,19 +148,25 @@ class Driver:
         Raises:
             UsageError, Failed: what it complains of, or why it cannot say so any more.
         """
+        patience = time.monotonic() + START_SECONDS
         while True:
             lost = self.lost_head()
             if not self.connection.poll(LAST_WORDS if lost else TICK):
                 if lost:
                     raise lost_cluster(f"its {lost} is gone")
+                if time.monotonic() > patience:
+                    raise never_started()
                 continue
             try:
                 message = self.connection.recv()
             except (EOFError, OSError) as error:
-                raise lost_cluster(self.last_line()) from error
+                lost = self.lost_head()  # often its driver dies of that, and faster than it is seen here
+                raise lost_cluster(f"its {lost} is gone" if lost else self.last_line()) from error
             if isinstance(message, Complaint):
                 raise message.error()
-            if isinstance(message, StepEvent):
+            if isinstance(message, Attached):
+                patience = INFINITY
+            elif isinstance(message, StepEvent):
                 report(message)
             else:
                 found: dict[str, StepOutcome] = message
@@ -161,10 +179,12 @@ class Driver:
         return next((name for child, name in self.head.items() if name_of(child) != name), "")
 
     def last_line(self) -> str:
-        """The last line that it printed before it died."""
+        """The last line that it printed before it died, without where in Ray's source that was."""
         self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "its driver died")
+        lines = [line for line in self.said.read().decode(errors="replace").split("\n") if INFORMATION not in line]
+        return next(
+            (found for line in reversed(lines) if (found := RAYS_PLACE.sub("", line).strip())), "its driver died"
+        )
 
     def let_go(self) -> None:
         """Let it leave its cluster in good order."""
@@ -176,6 +196,12 @@ def lost_cluster(why: str) -> Failed:
     """The error for a cluster that is not there any more."""
     hint = "run again: the steps that were finished are kept; `--inline` runs without Ray"
     return Failed(f"the Ray cluster was lost: {why}", hint=hint)
+
+
+def never_started() -> Failed:
+    """The error for a cluster that is awaited in vain."""
+    hint = "run again; `--inline` runs without Ray, `engine doctor` looks at what is there"
+    return Failed(f"the Ray cluster is not there after {START_SECONDS:.0f} s", hint=hint)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import EngineError, Failed, StepFailed, UsageError
 from engine.execute.boundary import perform
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
-from engine.execute.ray_executor import TICK, Complaint, Errand
+from engine.execute.ray_executor import TICK, Attached, Complaint, Errand
 from engine.plan.model import Step, StepResources
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main() -> None:
     threading.Thread(target=leave_with, args=(connection,), daemon=True).start()
     try:
         with cluster(errand):
+            connection.send(Attached())
             connection.send(carried_out(errand, connection.send))
             if errand.address is None:
                 threading.Event().wait()  # whoever started this ends the whole cluster

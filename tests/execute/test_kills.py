@@ -129,10 +129,13 @@ def named(found: list[psutil.Process], what: str) -> list[psutil.Process]:
     chosen = []
     for process in found:
         try:
-            title = " ".join(process.cmdline())
+            line = process.cmdline()
         except psutil.Error:
             continue
-        if (what == "worker" and title.startswith("ray::")) or (what != "worker" and f"/{what}" in title):
+        is_worker = any(part.endswith("default_worker.py") for part in line) or (
+            "".join(line).startswith("ray::") and "Agent" not in line[0]  # an agent's death is its raylet's
+        )
+        if is_worker if what == "worker" else any(f"/{what}" in part for part in line[:1]):
             chosen.append(process)
     return chosen
 
@@ -168,10 +171,12 @@ def test_a_driver_a_worker_or_rays_head_that_is_killed_leaves_nothing_wrong_and_
         while time.monotonic() < end and process.poll() is None:
             known.update((one.pid, one) for one in family(process))
             time.sleep(0.1)
-        victims = [psutil.Process(process.pid)] if what == "driver" else named(list(known.values()), what)[:1]
-        for victim in victims:
+        while what == "worker" and process.poll() is None and not named(family(process), what):
+            time.sleep(0.01)
+        victims = [psutil.Process(process.pid)] if what == "driver" else named(family(process), what)
+        if victims:
             with suppress(psutil.NoSuchProcess):
-                victim.kill()
+                choose.choice(victims).kill()
         known.update((one.pid, one) for one in family(process))
         out, err = process.communicate(timeout=90)
         assert process.returncode in ((-signal.SIGKILL, 0) if what == "driver" else (0, 3)), (what, out, err)
