@@ -29,7 +29,7 @@ from engine.record.collect import running
 from engine.record.model import RunRecord, RunResult
 from engine.record.parts import Parts
 from engine.record.store import RecordStore
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.resolve.closure import DISTRIBUTION, closure, sources
 from engine.resolve.installed import survey
 from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in, this_platform
@@ -289,4 +289,5 @@ def publish(record: RunRecord, registry: Registry) -> None:
     model = record.summary["model"]
     if not registry.knows(record.digest):
         version = model["version"] if record.status == "passed" else None
-        registry.note_run(model["name"], record.run_id, record.digest, record.status, version)
+        pins = {"data": record.summary["pins"]["data"], "code": record.summary["pins"]["code"]}
+        registry.note_run(model["name"], record.run_id, record.digest, record.status, version, pins)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.record.parts import Parts
     from engine.record.store import RecordStore
     from engine.record.verify import Archive
-    from engine.registry.registry import Registry
+    from engine.registry.protocol import Registry
     from engine.resolve.closure import SourceIndex
     from engine.spec.load import LoadedSpec
 
@@ -49,9 +49,9 @@ class Home:
     @property
     def registry(self) -> Registry:
         """The models."""
-        from engine.registry.registry import Registry
+        from engine.registry.sqlite import SqliteRegistry
 
-        return Registry(self.path / "registry.db")
+        return SqliteRegistry(self.path / "registry.db")
 
     @property
     def records(self) -> RecordStore:

@@ -21,7 +21,7 @@ from engine.errors import Failed, UsageError, writing
 from engine.record.index import Row
 from engine.record.pins import pins
 from engine.record.store import RecordStore
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.store.durable import held
 from engine.store.objects import ObjectStore
 

@@ -26,8 +26,7 @@ from engine.errors import EngineError, LakeUnavailable
 from engine.lake.protocol import Damage, Lake, LakeDenied
 from engine.record.model import RunRecord, definition_digest
 from engine.record.store import RecordStore, numbered
-from engine.registry.chain import flaws
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.resolve.lookup import pin_data
 from engine.resolve.questions import DataQuestion
 from engine.steps.seals import is_sealed
@@ -220,16 +219,16 @@ def seal_mismatch(archive: Archive, digest: str) -> Iterator[Mismatch]:
 
 def ledger_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
     """Entries that do not follow from those before, tables that say otherwise, and records that are others."""
-    if not archive.registry.path.is_file():
+    if not archive.registry.exists:
         return
-    name = str(archive.registry.path)
+    name = archive.registry.place
     yield from guarded("ledger", name, chain_mismatches(archive))
     yield from guarded("ledger", name, evidence_mismatches(archive, seen))
 
 
 def chain_mismatches(archive: Archive) -> Iterator[Mismatch]:
     """What is wrong with the registry by itself."""
-    for found in flaws(archive.registry):
+    for found in archive.registry.flaws():
         yield Mismatch(what="ledger", name=found.name, fact=found.fact)
 
 
