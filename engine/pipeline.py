@@ -33,7 +33,7 @@ from engine.registry.protocol import Registry
 from engine.resolve.closure import DISTRIBUTION, closure, sources
 from engine.resolve.installed import survey
 from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in, this_platform
-from engine.resolve.model import Answers, ResolvedSpec
+from engine.resolve.model import Answers, GitState, ResolvedSpec
 from engine.resolve.questions import questions
 from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
@@ -61,12 +61,16 @@ class Desk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A spec that was resolved and compiled, and what is known of its steps before anything runs."""
+    """A spec that was resolved and compiled, and what is known of its steps before anything runs.
+
+    ``git`` is given where the sources are not those that lie in the project now.
+    """
 
     loaded: LoadedSpec
     resolved: ResolvedSpec
     plan: Plan
     desk: Desk
+    git: GitState | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +225,7 @@ def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> Ru
         started=iso(started),
         finished=iso(datetime.now(UTC)),
         seconds=time.perf_counter() - clock,
-        git=git_state(loaded.root),
+        git=prepared.git or git_state(loaded.root),
         verdicts=tuple(verdicts(plan, placed, desk.store)),
         overrides=loaded.overrides,
         host=host(),

@@ -24,6 +24,7 @@ from typing import Any
 from engine.digest import digest_of, sha256
 from engine.errors import EngineError, LakeUnavailable
 from engine.lake.protocol import Damage, Lake, LakeDenied
+from engine.record.anchors import Anchor, broken
 from engine.record.model import RunRecord, definition_digest
 from engine.record.store import RecordStore, numbered
 from engine.registry.protocol import Registry
@@ -53,7 +54,11 @@ class Mismatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """What there is to verify. ``lake_damage`` looks through an embedded lake's history; a server has its own."""
+    """What there is to verify.
+
+    ``lake_damage`` looks through an embedded lake's history; a server has its own. ``anchors`` are what was written
+    down outside of the ledger's hashes.
+    """
 
     home: Path
     store: ObjectStore
@@ -61,6 +66,7 @@ class Archive:
     registry: Registry
     lake: Lake
     lake_damage: Callable[[], Iterator[Damage]] = lambda: iter(())
+    anchors: Callable[[], Iterator[Anchor]] = lambda: iter(())
 
 
 @dataclass(kw_only=True, slots=True)
@@ -219,9 +225,10 @@ def seal_mismatch(archive: Archive, digest: str) -> Iterator[Mismatch]:
 
 def ledger_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
     """Entries that do not follow from those before, tables that say otherwise, and records that are others."""
+    name = archive.registry.place
+    yield from guarded("anchor", name, anchor_mismatches(archive, seen))
     if not archive.registry.exists:
         return
-    name = archive.registry.place
     yield from guarded("ledger", name, chain_mismatches(archive))
     yield from guarded("ledger", name, evidence_mismatches(archive, seen))
 
@@ -230,6 +237,15 @@ def chain_mismatches(archive: Archive) -> Iterator[Mismatch]:
     """What is wrong with the registry by itself."""
     for found in archive.registry.flaws():
         yield Mismatch(what="ledger", name=found.name, fact=found.fact)
+
+
+def anchor_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
+    """Anchors outside that do not hold the ledger: it was rewritten, or is an older one."""
+    found = list(archive.anchors())
+    if found:
+        seen.counts["anchors"] += len(found)
+        for item, fact in broken(found, archive.registry.ledger()):
+            yield Mismatch(what="anchor", name=item.place, fact=fact)
 
 
 def evidence_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:

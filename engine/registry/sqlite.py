@@ -549,6 +549,8 @@ def moved(db: sqlite3.Connection, name: str, alias: str, version: int, more: Map
 def require_possible(db: sqlite3.Connection, decision: Decision) -> None:
     """Refuse a decision that cannot be carried out any more."""
     require_free(db, decision.name, decision.alias, decision.id)
+    if db.execute("select 1 from decisions where id = ?", (decision.id,)).fetchone():
+        return  # it was possible when it began, and since then nobody could move its alias or retire its version
     require_in_use(db, decision.name, decision.version)
     for text, version in {**decision.assumed, f"{decision.name}@{decision.alias}": decision.before}.items():
         ref = ModelRef.parse(text)
