@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from engine.digest import digest_of
 from engine.errors import EngineError, LakeUnavailable, Refused, UsageError
 from engine.lake.protocol import Lake, LakeDenied, NothingToCommit, Signed
 from engine.lake.uri import SCHEME, parse, parse_ref
@@ -392,7 +393,7 @@ def carried_out(decision: Decision, office: Office) -> Outcome:
         AliasMoved: when it cannot be done any more.
         EngineError: when the data cannot be merged.
     """
-    with claimed(claim_path(office.home, decision.id), lambda _: None):
+    with claimed(claim_of(decision, office.home), lambda _: None):
         if decision.merge is None:
             entry = office.registry.move(decision)
         else:
@@ -450,11 +451,16 @@ def settle(office: Office) -> list[str]:
     """
     said = []
     for pending in office.registry.pending():
-        with alone(claim_path(office.home, pending.decision.id)) as mine:
+        with alone(claim_of(pending.decision, office.home)) as mine:
             still = [item for item in office.registry.pending() if item.decision.id == pending.decision.id]
             if mine and still:
                 said.append(settled(still[0], office))
     return said
+
+
+def claim_of(decision: Decision, home: Path) -> Path:
+    """What is held while decisions about a model are carried out: one after the other."""
+    return claim_path(home, digest_of(["promotion", decision.name]))
 
 
 @contextmanager
