@@ -193,6 +193,7 @@ def made(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunRe
     desk.records.open_run(prepared.resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)
+    desk.registry.sync()  # a version that the record names is never given to another model, whatever happens now
     record = desk.records.append(run_id, build(result, version(DISTRIBUTION)))
     publish(record, desk.registry)
     return record
@@ -295,3 +296,4 @@ def publish(record: RunRecord, registry: Registry) -> None:
         version = model["version"] if record.status == "passed" else None
         pins = {"data": record.summary["pins"]["data"], "code": record.summary["pins"]["code"]}
         registry.note_run(model["name"], record.run_id, record.digest, record.status, version, pins)
+        registry.sync()

@@ -7,7 +7,8 @@
                      `--------- each is an entry of the ledger -'
 
 Each method that changes something does so whole or not at all, together with its entry in the ledger, whatever other
-processes do at the same time.
+processes do at the same time. It is on the disk when the method is over, but for reservations and runs: a run is
+recorded between the two, and whoever records it says when both have to be safe.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Registry(Protocol):
     def reserve(self, name: str, digest: str, package: str) -> int:
         """The version number of these model bytes: the one they have, or the next free one.
 
-        A reserved version is not visible until it is confirmed; its number is never given to other bytes.
+        A reserved version is not visible until it is confirmed; its number is never given to other bytes. It is safe
+        from the death of a process, and after :meth:`sync`, or any change but a reservation or a run, of the machine.
         """
 
     def note_run(
@@ -116,7 +118,12 @@ class Registry(Protocol):
         Args:
             version: the version that was reserved for a run that passed. It becomes visible, with this evidence.
             pins: ``data`` (name -> uri, commit, digest) and ``code`` (commit, dirty, digest) of the run.
+
+        It is as safe as what :meth:`reserve` writes.
         """
+
+    def sync(self) -> None:
+        """Have everything on the disk that was written until now."""
 
     def note_removed(self, run: str) -> None:
         """Enter in the ledger that the records of a run are removed, so that they are not missed."""

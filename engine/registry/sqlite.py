@@ -14,9 +14,12 @@ from __future__ import annotations
 import getpass
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,7 @@ from engine.registry.model import (
     VersionRetired,
     decision_from,
 )
-from engine.store.sqlite import Connections, transaction, translate
+from engine.store.sqlite import Connection, Connections, translate
 
 FORM = 2
 SCHEMA = f"""
@@ -45,28 +48,30 @@ create table if not exists versions (
   name text not null, version integer not null, digest text not null, created text not null,
   package text not null, confirmed integer not null default 0,
   primary key (name, version), unique (name, digest)
-);
+) without rowid;
 create table if not exists version_runs (
   name text not null, version integer not null, run text not null, record text not null, added text not null,
   primary key (name, version, run)
-);
+) without rowid;
 create table if not exists sources (
   name text not null, version integer not null, run text not null, body text not null, primary key (name, version, run)
-);
+) without rowid;
 create table if not exists runs (
   record text primary key, run text not null, name text not null, status text not null
-);
+) without rowid;
 create table if not exists aliases (
   name text not null, alias text not null, version integer, primary key (name, alias)
-);
-create table if not exists retired (name text not null, version integer not null, primary key (name, version));
+) without rowid;
+create table if not exists retired (
+  name text not null, version integer not null, primary key (name, version)
+) without rowid;
 create table if not exists tags (
   name text not null, version integer not null, key text not null, value text not null,
   primary key (name, version, key)
-);
+) without rowid;
 create table if not exists descriptions (
   name text not null, version integer not null, text text not null, primary key (name, version)
-);
+) without rowid;
 create table if not exists ledger (
   number integer primary key, previous text not null, event text not null, digest text not null
 );
@@ -77,15 +82,16 @@ pragma user_version = {FORM};
 """
 WHOLE = 0
 """The version number under which tags and descriptions of a model as a whole stand."""
-UP_TO_DATE: set[tuple[Path, int]] = set()
-"""The files (and their inodes) that this process knows to have every table."""
+UP_TO_DATE: dict[Path, int] = {}
+"""The files, by their inodes, that this process knows to have every table."""
 
 
-def now() -> str:
-    """The time in UTC, to the millisecond, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(precision: str = "milliseconds") -> str:
+    """The time in UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
+@cache
 def who() -> str:
     """The user's login name."""
     try:
@@ -174,7 +180,7 @@ class SqliteRegistry:
         rows = self._rows(
             "select r.run, r.record, s.body from version_runs r"
             " left join sources s on s.name = r.name and s.version = r.version and s.run = r.run"
-            " where r.name = ? and r.version = ? order by r.added, r.rowid",
+            " where r.name = ? and r.version = ? order by r.added, r.run",
             name,
             version,
         )
@@ -219,7 +225,7 @@ class SqliteRegistry:
 
     def reserve(self, name: str, digest: str, package: str) -> int:
         """The version number of these model bytes: the one they have, or the next free one."""
-        with self._writing() as db:
+        with self._writing(durable=False) as db:
             row = db.execute("select version from versions where name = ? and digest = ?", (name, digest)).fetchone()
             if row is not None:
                 return int(row["version"])
@@ -241,7 +247,7 @@ class SqliteRegistry:
         pins: Mapping[str, Any] | None = None,
     ) -> None:
         """Enter an execution that was recorded in the ledger, by the digest of its record."""
-        with self._writing() as db:
+        with self._writing(durable=False) as db:
             if not db.execute("insert or ignore into runs values (?, ?, ?, ?)", (record, run, name, status)).rowcount:
                 return
             event: dict[str, Any] = {"what": "run", "name": name, "status": status, "run": run, "record": record}
@@ -249,7 +255,7 @@ class SqliteRegistry:
                 query = "select digest, package from versions where name = ? and version = ?"
                 event.update(what="version", version=version, **dict(db.execute(query, (name, version)).fetchone()))
                 db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
-                values = (name, version, run, record, now())
+                values = (name, version, run, record, now("microseconds"))
                 db.execute("insert or ignore into version_runs values (?, ?, ?, ?, ?)", values)
                 if pins is not None:
                     event.update(data=dict(pins["data"]), code=dict(pins["code"]))
@@ -267,8 +273,7 @@ class SqliteRegistry:
 
     def retire(self, name: str, version: int, why: str = "", *, undo: bool = False) -> bool:
         """Take a version out of use, or back into it; tell whether that changed anything."""
-        self.get(ModelRef(name=name, version=version))
-        with self._writing() as db:
+        with self._writing_about(name, version) as db:
             if undo:
                 change = db.execute("delete from retired where name = ? and version = ?", (name, version))
             else:
@@ -279,13 +284,18 @@ class SqliteRegistry:
                 append(db, {"what": what, "name": name, "version": version, "why": why})
             return bool(change.rowcount)
 
+    def sync(self) -> None:
+        """Have everything on the disk that was written until now."""
+        if self.exists:
+            with self._writing():
+                pass  # a commit that is flushed flushes those before it
+
     # -- words ----------------------------------------------------------------------------------------
 
     def tag(self, name: str, version: int | None, changes: Mapping[str, str | None]) -> bool:
         """Set tags of a version, or of the model; ``None`` takes one away."""
-        self.get(ModelRef(name=name, version=version)) if version is not None else self.versions(name)
         number, changed = version or WHOLE, False
-        with self._writing() as db:
+        with self._writing_about(name, version) as db:
             query = "select key, value from tags where name = ? and version = ?"
             before = {row["key"]: row["value"] for row in db.execute(query, (name, number))}
             for key, value in changes.items():
@@ -301,9 +311,8 @@ class SqliteRegistry:
 
     def describe(self, name: str, version: int | None, text: str) -> bool:
         """Say what a version, or the model, is for."""
-        self.get(ModelRef(name=name, version=version)) if version is not None else self.versions(name)
         number = version or WHOLE
-        with self._writing() as db:
+        with self._writing_about(name, version) as db:
             query = "select text from descriptions where name = ? and version = ?"
             row = db.execute(query, (name, number)).fetchone()
             if (row["text"] if row else "") == text:
@@ -316,8 +325,7 @@ class SqliteRegistry:
 
     def set_alias(self, name: str, alias: str, version: int, why: str = "") -> LedgerEntry:
         """Point an alias at a version, whatever it named before and without evidence."""
-        self.get(ModelRef(name=name, version=version))
-        with self._writing() as db:
+        with self._writing_about(name, version) as db:
             require_free(db, name, alias)
             require_in_use(db, name, version)
             event = {"how": "set", "why": why, "before": alias_in(db, name, alias)}
@@ -325,16 +333,14 @@ class SqliteRegistry:
 
     def begin(self, decision: Decision) -> None:
         """Write down that a decision is about to be carried out: from now on nobody else moves its alias."""
-        self.get(ModelRef(name=decision.name, version=decision.version))
-        with self._writing() as db:
+        with self._writing_about(decision.name, decision.version) as db:
             require_possible(db, decision)
             row = (decision.id, decision.name, decision.alias, "begun", body_text({"decision": decision.document()}))
             db.execute("insert into decisions values (?, ?, ?, ?, ?)", row)
 
     def move(self, decision: Decision, data: Mapping[str, Any] | None = None) -> LedgerEntry:
         """Carry a decision out: the alias names its version."""
-        self.get(ModelRef(name=decision.name, version=decision.version))
-        with self._writing() as db:
+        with self._writing_about(decision.name, decision.version) as db:
             require_possible(db, decision)
             event: dict[str, Any] = {"decision": decision.id, "how": decision.how, "why": decision.why}
             event.update(before=decision.before, forced=decision.forced, **decision.evidence.document())
@@ -383,22 +389,31 @@ class SqliteRegistry:
             raise translate(error, self.path) from error
 
     @contextmanager
-    def _writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        if self.path.is_file():
-            with self._connected():
-                pass
+    def _writing(self, *, durable: bool = True) -> Iterator[Connection]:
         with self._connections.transaction(durable=durable) as db:
+            bring_up_to_date(db, self.path)
             yield db
 
-    def _current(self) -> sqlite3.Connection:
+    @contextmanager
+    def _writing_about(self, name: str, version: int | None) -> Iterator[Connection]:
+        """A write about a version that there is (or about a model that has one)."""
+        try:
+            with self._writing() as db:
+                if not db.execute(KNOWN, {"name": name, "version": version}).fetchone():
+                    raise ModelNotFound("model", name)
+                yield db
+        except ModelNotFound:
+            self.get(ModelRef(name=name, version=version))  # says which there are
+            raise
+
+    def _current(self) -> Connection:
         """This thread's connection, to a file that has every table of now."""
         db = self._connections.connection()
-        known = (self.path, db.inode)
-        if known not in UP_TO_DATE:
+        if UP_TO_DATE.get(self.path) != db.inode:
             if db.execute("pragma user_version").fetchone()[0] < FORM:
-                with transaction(self.path, SCHEMA):
+                with self._writing():
                     pass
-            UP_TO_DATE.add(known)
+            UP_TO_DATE[self.path] = db.inode
         return db
 
 
@@ -425,8 +440,8 @@ BY_ALIAS = (
     + "a.name = ? and a.alias = ?"
 )
 BY_VERSION = COLUMNS.format("versions v") + "v.name = ? and v.version = ?"
+KNOWN = "select 1 from versions where name = :name and confirmed and (:version is null or version = :version)"
 NEWEST = COLUMNS.format("versions v") + "v.name = ? and r.version is null order by v.version desc limit 1"
-ALL = COLUMNS.format("versions v") + "v.name = ? order by v.version desc"
 
 
 def version_in(db: sqlite3.Connection, ref: ModelRef) -> ModelVersion | None:
@@ -441,9 +456,7 @@ def version_in(db: sqlite3.Connection, ref: ModelRef) -> ModelVersion | None:
         return None
     name, version, digest, created, package, retired, text = row
     key = (name, version)
-    runs = db.execute(
-        "select run from version_runs where name = ? and version = ? order by added, rowid", key
-    ).fetchall()
+    runs = db.execute("select run from version_runs where name = ? and version = ? order by added, run", key).fetchall()
     aliases = db.execute("select alias from aliases where name = ? and version = ? order by alias", key).fetchall()
     tags = db.execute("select key, value from tags where name = ? and version = ? order by key", key).fetchall()
     return ModelVersion(
@@ -462,31 +475,62 @@ def version_in(db: sqlite3.Connection, ref: ModelRef) -> ModelVersion | None:
 
 def versions_in(db: sqlite3.Connection, name: str) -> list[ModelVersion]:
     """All versions of a model, the newest first."""
-    runs: dict[int, list[str]] = {}
-    query = "select version, run from version_runs where name = ? order by added, rowid"
-    for version, run in db.execute(query, (name,)):
-        runs.setdefault(version, []).append(run)
-    aliases: dict[int, list[str]] = {}
-    for version, alias in db.execute("select version, alias from aliases where name = ? order by alias", (name,)):
-        aliases.setdefault(version, []).append(alias)
-    tags: dict[int, dict[str, str]] = {}
-    for version, key, value in db.execute("select version, key, value from tags where name = ? order by key", (name,)):
-        tags.setdefault(version, {})[key] = value
+    cursor = db.cursor()
+    cursor.row_factory = None
+    asked = (name,)
+    query = "select version, digest, created, package from versions where name = ? and confirmed order by version desc"
+    rows = cursor.execute(query, asked).fetchall()
+    runs: dict[int, tuple[str, ...]] = {}
+    for version, run in cursor.execute("select version, run from version_runs where name = ?", asked):
+        runs[version] = (*runs[version], run) if version in runs else (run,)
+    several = {version for version, found in runs.items() if len(found) > 1}
+    if several:
+        query = "select version, run from version_runs where name = ? order by added, run"
+        for version in several:
+            runs[version] = ()
+        for version, run in cursor.execute(query, asked).fetchall():
+            if version in several:
+                runs[version] = (*runs[version], run)
+    said = words_of(cursor, name)
+    if not said:
+        return [
+            ModelVersion(name, version, digest, created, runs[version], package)
+            for version, digest, created, package in rows
+        ]
+    plain = Words()
     return [
         ModelVersion(
-            name=name,
-            version=version,
-            digest=digest,
-            created=created,
-            runs=tuple(runs.get(version, ())),
-            package=package,
-            aliases=tuple(aliases.get(version, ())),
-            tags=tags.get(version, {}),
-            description=text or "",
-            retired=bool(retired),
+            name, version, digest, created, runs[version], package, words.aliases, words.tags, words.text, words.retired
         )
-        for name, version, digest, created, package, retired, text in db.execute(ALL, (name,))
+        for version, digest, created, package in rows
+        for words in (said.get(version, plain),)
     ]
+
+
+@dataclass(kw_only=True, slots=True)
+class Words:
+    """What people said of a version."""
+
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+    retired: bool = False
+
+
+def words_of(cursor: sqlite3.Cursor, name: str) -> dict[int, Words]:
+    """What was said of those versions of a model of which anything was."""
+    found: defaultdict[int, Words] = defaultdict(Words)
+    asked = (name,)
+    for version, alias in cursor.execute("select version, alias from aliases where name = ? order by alias", asked):
+        found[version].aliases += (alias,)
+    query = "select version, key, value from tags where name = ? order by key"
+    for version, key, value in cursor.execute(query, asked):
+        found[version].tags[key] = value
+    for version, text in cursor.execute("select version, text from descriptions where name = ?", asked):
+        found[version].text = text
+    for (version,) in cursor.execute("select version from retired where name = ?", asked):
+        found[version].retired = True
+    return found
 
 
 def entry_from(row: sqlite3.Row) -> LedgerEntry:
@@ -513,6 +557,13 @@ def body_of(event: Mapping[str, Any]) -> str:
 
 
 # -- inside a transaction -----------------------------------------------------------------------------------------
+
+
+def bring_up_to_date(db: Connection, path: Path) -> None:
+    """Give a file of an earlier form the tables that it does not have."""
+    if UP_TO_DATE.get(path) != db.inode and db.execute("pragma user_version").fetchone()[0] < FORM:
+        for statement in SCHEMA.split(";"):
+            db.execute(statement)
 
 
 def head_in(db: sqlite3.Connection) -> Head:
