@@ -145,7 +145,7 @@ def move_lines(move: Move) -> Iterator[str]:
 
 
 def evidence_lines(move: Move) -> Iterator[str]:
-    """What a move rests on."""
+    """What a move rests on. What was rolled back to has the evidence that it was promoted on, which stands below."""
     evidence = move.evidence
     if evidence.run:
         against = [f"{ref} {pin_shown(pin)}" for ref, pin in evidence.baselines.items()]
@@ -153,9 +153,8 @@ def evidence_lines(move: Move) -> Iterator[str]:
         yield f"  run {evidence.run[:12]}  record {evidence.record[:12]}{beside}"
     elif not move.forced:
         yield "  no evidence was asked for"
-    for gate in evidence.gates:
-        mark = "✓" if gate["passed"] else "✗"
-        yield f"  {mark} {terminal(gate['name'])}: {terminal(gate['reason'])}"
+    for gate in evidence.gates if move.how != "rolled back" else ():
+        yield f"  {'✓' if gate['passed'] else '✗'} {terminal(gate['name'])}: {terminal(gate['reason'])}"
     if move.data:
         what, where = move.data, f"lakefs://{move.data['repository']}/{move.data['destination']}"
         yield f"  data {what['source']} at {what['commit'][:12]} merged into {where} as {what['merged'][:12]}"
