@@ -26,8 +26,7 @@ def model_card(version: ModelVersion, registry: Registry, records: RecordStore, 
 
     Its figures are those of the newest run that judged these bytes; what the record does not have is left out.
     """
-    found = (records.answer(run) for run in reversed(version.runs))
-    record = next((record for record in found if record is not None), None)
+    record = newest_record(version, records)
     sections = [
         title(version),
         intended_use(version, registry),
@@ -36,6 +35,12 @@ def model_card(version: ModelVersion, registry: Registry, records: RecordStore, 
         where_it_is_used(version, registry),
     ]
     return "\n\n".join("\n".join(section) for section in map(list, sections) if section) + "\n"
+
+
+def newest_record(version: ModelVersion, records: RecordStore) -> RunRecord | None:
+    """The record of the newest run that judged a version's bytes, if there is one."""
+    found = (records.answer(run) for run in reversed(version.runs))
+    return next((record for record in found if record is not None), None)
 
 
 def title(version: ModelVersion) -> Iterator[str]:
