@@ -6,11 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from engine.digest import canonical_json, digest_of
+from engine.digest import canonical_json, digest_of, sha256
 from engine.registry.model import GENESIS, Flaw, LedgerEntry
 
 Rows = set[tuple[Any, ...]]
 Keyed = dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
+
+
+def link_digest(number: int, previous: str, event: str) -> str:
+    """The hash of an entry: of the canonical JSON of its number, its predecessor's hash and its event.
+
+    Args:
+        event: in canonical JSON, which is a part of that.
+    """
+    return sha256(f'{{"event":{event},"number":{number},"previous":"{previous}"}}'.encode())
 
 
 def broken_links(entries: Iterable[LedgerEntry]) -> Iterator[Flaw]:

@@ -15,17 +15,19 @@ import getpass
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
+from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from engine.digest import canonical_json, digest_of
-from engine.registry.chain import broken_links, contradictions
+from engine.digest import canonical_json
+from engine.registry.chain import broken_links, contradictions, link_digest
 from engine.registry.model import (
+    NOTHING,
     AliasMoved,
     Decision,
     Flaw,
@@ -474,62 +476,53 @@ def version_in(db: sqlite3.Connection, ref: ModelRef) -> ModelVersion | None:
 
 
 def versions_in(db: sqlite3.Connection, name: str) -> list[ModelVersion]:
-    """All versions of a model, the newest first."""
+    """All versions of a model, the newest first.
+
+    Columns are put together as columns: of a thousand versions hardly any has an alias, or more than one run.
+    """
     cursor = db.cursor()
     cursor.row_factory = None
-    asked = (name,)
     query = "select version, digest, created, package from versions where name = ? and confirmed order by version desc"
-    rows = cursor.execute(query, asked).fetchall()
-    runs: dict[int, tuple[str, ...]] = {}
-    for version, run in cursor.execute("select version, run from version_runs where name = ?", asked):
-        runs[version] = (*runs[version], run) if version in runs else (run,)
-    several = {version for version, found in runs.items() if len(found) > 1}
-    if several:
-        query = "select version, run from version_runs where name = ? order by added, run"
-        for version in several:
-            runs[version] = ()
-        for version, run in cursor.execute(query, asked).fetchall():
-            if version in several:
-                runs[version] = (*runs[version], run)
+    rows = cursor.execute(query, (name,)).fetchall()
+    if not rows:
+        return []
+    version, digest, created, package = zip(*rows, strict=True)
+    blank = (repeat(()), repeat(NOTHING), repeat(""), repeat(False))
+    columns = (repeat(name), version, digest, created, runs_of(cursor, name, version), package, *blank)
+    found = list(map(partial(tuple.__new__, ModelVersion), zip(*columns, strict=False)))
     said = words_of(cursor, name)
-    if not said:
-        return [
-            ModelVersion(name, version, digest, created, runs[version], package)
-            for version, digest, created, package in rows
-        ]
-    plain = Words()
-    return [
-        ModelVersion(
-            name, version, digest, created, runs[version], package, words.aliases, words.tags, words.text, words.retired
-        )
-        for version, digest, created, package in rows
-        for words in (said.get(version, plain),)
-    ]
+    for number, item in enumerate(found) if said else ():
+        if item.version in said:
+            found[number] = item._replace(**said[item.version])
+    return found
 
 
-@dataclass(kw_only=True, slots=True)
-class Words:
-    """What people said of a version."""
+def runs_of(cursor: sqlite3.Cursor, name: str, versions: Sequence[int]) -> Iterable[tuple[str, ...]]:
+    """The runs of each version, the first run first; every version has one at least."""
+    query = "select version, run from version_runs where name = ? order by version desc"
+    pairs = cursor.execute(query, (name,)).fetchall()
+    if len(pairs) == len(versions):
+        return zip(map(itemgetter(1), pairs), strict=True)
+    several: dict[int, tuple[str, ...]] = {}
+    query = "select version, run from version_runs where name = ? order by added, run"
+    for version, run in cursor.execute(query, (name,)):
+        several[version] = (*several.get(version, ()), run)
+    return [several[version] for version in versions]
 
-    aliases: tuple[str, ...] = ()
-    tags: dict[str, str] = field(default_factory=dict)
-    text: str = ""
-    retired: bool = False
 
-
-def words_of(cursor: sqlite3.Cursor, name: str) -> dict[int, Words]:
-    """What was said of those versions of a model of which anything was."""
-    found: defaultdict[int, Words] = defaultdict(Words)
+def words_of(cursor: sqlite3.Cursor, name: str) -> dict[int, dict[str, Any]]:
+    """What was said of those versions of a model of which anything was, by the attributes of a version."""
+    found: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     asked = (name,)
     for version, alias in cursor.execute("select version, alias from aliases where name = ? order by alias", asked):
-        found[version].aliases += (alias,)
+        found[version]["aliases"] = (*found[version].get("aliases", ()), alias)
     query = "select version, key, value from tags where name = ? order by key"
     for version, key, value in cursor.execute(query, asked):
-        found[version].tags[key] = value
+        found[version].setdefault("tags", {})[key] = value
     for version, text in cursor.execute("select version, text from descriptions where name = ?", asked):
-        found[version].text = text
+        found[version]["description"] = text
     for (version,) in cursor.execute("select version from retired where name = ?", asked):
-        found[version].retired = True
+        found[version]["retired"] = True
     return found
 
 
@@ -576,9 +569,9 @@ def append(db: sqlite3.Connection, event: Mapping[str, Any]) -> LedgerEntry:
     """Write an entry behind the last."""
     last = head_in(db)
     full = {**event, "who": who(), "when": now()}
-    number = last.number + 1
-    digest = digest_of({"number": number, "previous": last.digest, "event": full})
-    db.execute("insert into ledger values (?, ?, ?, ?)", (number, last.digest, body_text(full), digest))
+    number, body = last.number + 1, body_text(full)
+    digest = link_digest(number, last.digest, body)
+    db.execute("insert into ledger values (?, ?, ?, ?)", (number, last.digest, body, digest))
     return LedgerEntry(number=number, previous=last.digest, event=full, digest=digest)
 
 

@@ -16,6 +16,7 @@ from engine.promotion import GateRefused, NotProven, Office, Wanted, promote, ro
 from engine.record.model import RunRecord
 from engine.registry.model import AliasMoved, ModelNotFound, ModelRef, VersionRetired
 from engine.wiring import Home, judged_again, open_home
+from guards.test_guards import HEAVY, command, modules_after
 from projects import Done, Project
 from promotion.conftest import BAD, FAIR, GOOD
 
@@ -447,3 +448,19 @@ def test_one_altered_byte_of_the_registry_is_found(project: Project, answer: Ans
     done = answer(project.root, "verify", "--json")
     assert done.code == 1
     assert json.dumps(done.json["mismatches"]).count("registry.db")
+
+
+# -- light --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["history", "numbers"],
+        ["card", "numbers:1"],
+        ["promote", "numbers:1", "--to", "production"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_of_the_registry_imports_nothing_heavy(project: Project, words: list[str]) -> None:
+    assert HEAVY.isdisjoint(modules_after(command("models", *words), project.root))
