@@ -152,14 +152,13 @@ def promote(ref: ModelRef, alias: str, office: Office, wanted: Wanted) -> Outcom
         raise VersionRetired("it was retired", place=str(version), hint=hint)
     require_bytes(version, office.store)
     record, evidence, judged = evidence_for(version, office, force=wanted.force)
-    merge = merge_wanted(wanted, record, version, office) if wanted.source else None
-    decision = replace(
-        decision,
-        evidence=evidence,
-        forced=bool(evidence.objections),
-        assumed=assumptions(version.name, evidence),
-        merge=merge,
-    )
+    assumed = assumptions(version.name, evidence)
+    merge = None
+    if wanted.source:
+        merge, moved = merge_wanted(wanted, record, version, office)
+        evidence = replace(evidence, objections=(*evidence.objections, *moved))
+    forced = bool(evidence.objections)
+    decision = replace(decision, evidence=evidence, forced=forced, assumed=assumed, merge=merge)
     return replace(carried_out(decision, office), judged=judged)
 
 
@@ -285,12 +284,15 @@ def require_passed(record: RunRecord, version: ModelVersion) -> None:
 
 
 def evidence_of(record: RunRecord) -> Evidence:
-    """What a record says about the gates."""
-    kept = ("name", "passed", "value", "limit", "level", "reason")
+    """What a record says about the gates, less the figures of single slices."""
+    whole = ("limit", "interval")
     return Evidence(
         run=record.run_id,
         record=record.digest,
-        gates=tuple({key: gate.get(key) for key in kept} for gate in record.summary["gates"]),
+        gates=tuple(
+            {key: value for key, value in gate.items() if key in whole or not isinstance(value, list | dict)}
+            for gate in record.summary["gates"]
+        ),
         baselines=record.definition["externalParameters"]["models"],
     )
 
@@ -306,8 +308,13 @@ def assumptions(name: str, evidence: Evidence) -> dict[str, int | None]:
 # -- the data that goes with it -----------------------------------------------------------------------------------
 
 
-def merge_wanted(wanted: Wanted, record: RunRecord | None, version: ModelVersion, office: Office) -> Merge:
+def merge_wanted(
+    wanted: Wanted, record: RunRecord | None, version: ModelVersion, office: Office
+) -> tuple[Merge, tuple[str, ...]]:
     """What is to be merged where: the branch must be at the commit that the model was made from.
+
+    Returns:
+        the merge, and what speaks against it, when it is forced.
 
     Raises:
         UsageError: when it is not said which repository is meant, or the branch is where it would be merged to.
@@ -323,12 +330,13 @@ def merge_wanted(wanted: Wanted, record: RunRecord | None, version: ModelVersion
         raise UsageError(f"{source} is what would be merged into", hint="name the branch that has the new data")
     commit = lake.resolve(repository, source)
     made_from = sorted({pinned for where, _, pinned in seen if where == repository})
+    saw = ", ".join(item[:12] for item in made_from) or "nothing there"
+    fact = f"{SCHEME}{repository}/{source} is at {commit[:12]}, and the model was made from {saw}"
     if commit not in made_from and not wanted.force:
-        saw = ", ".join(item[:12] for item in made_from) or "nothing there"
-        fact = f"{SCHEME}{repository}/{source} is at {commit[:12]}, and the model was made from {saw}"
         raise DataMoved(fact, place=str(version), hint="run the spec on that branch, and promote what comes of it")
     before = lake.resolve(repository, default)
-    return Merge(repository=repository, source=source, commit=commit, destination=default, before=before)
+    merge = Merge(repository=repository, source=source, commit=commit, destination=default, before=before)
+    return merge, () if commit in made_from else (fact,)
 
 
 def branch_named(text: str, seen: set[tuple[str, str, str]]) -> tuple[str, str]:

@@ -188,7 +188,7 @@ def told(outcome: Outcome) -> Iterable[str]:
         passed: Sequence[Any] = [gate for gate in evidence.gates if gate["passed"]]
         against = ", ".join(f"{ref} {pin_shown(pin)}" for ref, pin in evidence.baselines.items())
         again = " judged again" if outcome.judged else ""
-        beside = f" against {against}" if against else ""
+        beside = f" against {against}" if against else "; none of them compares it with what is in use"
         yield f"run {evidence.run[:12]}{again}: {len(passed)} of {len(evidence.gates)} gates pass{beside}"
     if "data" in entry.event:
         data = entry.event["data"]

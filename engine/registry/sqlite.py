@@ -401,7 +401,8 @@ class SqliteRegistry:
         """A write about a version that there is (or about a model that has one)."""
         try:
             with self._writing() as db:
-                if not db.execute(KNOWN, {"name": name, "version": version}).fetchone():
+                known = (KNOWN, (name,)) if version is None else (f"{KNOWN} and version = ?", (name, version))
+                if not db.execute(*known).fetchone():
                     raise ModelNotFound("model", name)
                 yield db
         except ModelNotFound:
@@ -442,7 +443,7 @@ BY_ALIAS = (
     + "a.name = ? and a.alias = ?"
 )
 BY_VERSION = COLUMNS.format("versions v") + "v.name = ? and v.version = ?"
-KNOWN = "select 1 from versions where name = :name and confirmed and (:version is null or version = :version)"
+KNOWN = "select 1 from versions where name = ? and confirmed"
 NEWEST = COLUMNS.format("versions v") + "v.name = ? and r.version is null order by v.version desc limit 1"
 
 

@@ -109,6 +109,16 @@ def test_a_branch_that_moved_since_the_model_was_made_is_refused(project: Projec
     nothing_is_left(home)
 
 
+def test_a_branch_that_moved_is_merged_by_force_and_the_ledger_says_so(project: Project, answer: Answer) -> None:
+    put(project, "more", 9)
+    words = ["models", "promote", f"numbers:{NEW}", "--to", "production", "--merge-data", "more", "--force"]
+    done = answer(project.root, *words)
+    assert (done.code, state(open_home(project.root))) == (0, BOTH)
+    assert "FORCED although lakefs://numbers/more is at" in done.err
+    event = open_home(project.root).registry.ledger()[-1].event
+    assert (event["forced"], "the model was made from" in event["objections"][0]) == (True, True)
+
+
 def test_a_version_that_was_made_from_something_else_does_not_bring_the_branch(project: Project) -> None:
     with pytest.raises(DataMoved):
         ask(project, version=GOOD)
@@ -150,6 +160,20 @@ def test_where_a_hook_refuses_neither_happens(project: Project, answer: Answer) 
     home = open_home(project.root)
     assert state(home) == NEITHER
     nothing_is_left(home)
+
+
+def test_where_a_hook_validates_the_new_data_it_is_asked_in_the_midst_of_the_decision(
+    project: Project, answer: Answer
+) -> None:
+    hook = answer(project.root, "lake", "hook", "spec.yaml")
+    lake = open_home(project.root).lake
+    lake.put("numbers", "more", "_lakefs_actions/validate.yaml", io.BytesIO(hook.out.encode()))
+    lake.commit("numbers", "more", "guard", author="test", time=0)
+    words = ["models", "promote", f"numbers:{NEW}", "--to", "production", "--merge-data", "more", "--force", "--json"]
+    done = answer(project.root, *words)
+    assert done.code == 0, done.out
+    assert state(open_home(project.root)) == BOTH
+    nothing_is_left(open_home(project.root))
 
 
 # -- killed -------------------------------------------------------------------------------------------------------
