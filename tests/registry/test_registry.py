@@ -24,7 +24,8 @@ from engine.registry.model import (
     VersionInUse,
     VersionRetired,
 )
-from engine.registry.sqlite import UP_TO_DATE, SqliteRegistry
+from engine.registry.sqlite import SqliteRegistry
+from engine.registry.tables import UP_TO_DATE
 from engine.store.sqlite import close_kept
 
 WORKER = """
