@@ -185,6 +185,7 @@ def end_what_was_begun(home: Home) -> None:
 
         for said in settle(home.office(lambda record: record)):
             LOG.warning(said)
+        home.rest()
 
 
 def embedded_lake(path: Path, hooks: Actions | None = None) -> EmbeddedLake:

@@ -126,11 +126,13 @@ def tag(
     json: bool = JSON,
 ) -> int:
     """Set and remove tags of a model, or of one of its versions."""
-    ref, registry = named(model), home_here().registry
+    ref, home = named(model), home_here()
+    registry = home.registry
     changes: dict[str, str | None] = {**dict(map(pair, words or [])), **dict.fromkeys(remove)}
     if not changes:
         raise UsageError("nothing to set or remove", hint=f"write `engine models tag {model} KEY=VALUE`")
     changed = registry.tag(ref.name, ref.version, changes)
+    home.rest()
     tags = registry.get(ref).tags if ref.version is not None else registry.tags(ref.name)
     if json:
         view.document({"name": ref.name, "version": ref.version, "tags": dict(tags), "changed": changed})
@@ -159,8 +161,9 @@ def describe(
     json: bool = JSON,
 ) -> int:
     """Say what a model, or one of its versions, is for."""
-    ref = named(model)
-    changed = home_here().registry.describe(ref.name, ref.version, text)
+    ref, home = named(model), home_here()
+    changed = home.registry.describe(ref.name, ref.version, text)
+    home.rest()
     if json:
         view.document({"name": ref.name, "version": ref.version, "description": text, "changed": changed})
     else:

@@ -120,6 +120,9 @@ class Registry(Protocol):
             pins: ``data`` (name -> uri, commit, digest) and ``code`` (commit, dirty, digest) of the run.
 
         It is as safe as what :meth:`reserve` writes.
+
+        Raises:
+            Failed: when the version was never reserved, as in a registry that was removed since.
         """
 
     def sync(self) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.errors import Failed
 from engine.registry.chain import broken_links, contradictions
 from engine.registry.changes import (
     alias_in,
@@ -214,7 +215,11 @@ class SqliteRegistry:
             event: dict[str, Any] = {"what": "run", "name": name, "status": status, "run": run, "record": record}
             if version is not None:
                 query = "select digest, package from versions where name = ? and version = ?"
-                event.update(what="version", version=version, **dict(db.execute(query, (name, version)).fetchone()))
+                reserved = db.execute(query, (name, version)).fetchone()
+                if reserved is None:
+                    hint = "the registry is not the one that the run was made with: `engine run --fresh` registers anew"
+                    raise Failed(f"version {version} of {name} was never reserved here", place=self.place, hint=hint)
+                event.update(what="version", version=version, **dict(reserved))
                 db.execute("update versions set confirmed = 1 where name = ? and version = ?", (name, version))
                 values = (name, version, run, record, now("microseconds"))
                 db.execute("insert or ignore into version_runs values (?, ?, ?, ?, ?)", values)

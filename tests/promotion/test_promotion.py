@@ -15,6 +15,7 @@ from engine.errors import DigestMismatch, Refused
 from engine.promotion import GateRefused, NotProven, Office, Wanted, promote, rollback
 from engine.record.model import RunRecord
 from engine.registry.model import AliasMoved, ModelNotFound, ModelRef, VersionRetired
+from engine.store.sqlite import close_kept
 from engine.wiring import Home, judged_again, open_home
 from guards.test_guards import HEAVY, command, modules_after
 from projects import Done, Project
@@ -356,8 +357,6 @@ def rewritten(project: Project, why: str) -> None:
     entries = home.registry.ledger()
     for path in home.path.glob("registry.db*"):
         path.unlink()
-    from engine.store.sqlite import close_kept
-
     close_kept()
     new = open_home(project.root).registry
     for event in (entry.event for entry in entries):
@@ -386,8 +385,6 @@ def test_a_registry_that_was_rewritten_as_a_whole_is_found(project: Project, ans
 
 def test_an_older_copy_of_the_registry_is_found(project: Project, answer: Answer) -> None:
     ask(project, GOOD)
-    from engine.store.sqlite import close_kept
-
     close_kept()
     older = (project.home / "registry.db").read_bytes()
     rollforward = ask(project, FAIR)
@@ -402,12 +399,23 @@ def test_an_older_copy_of_the_registry_is_found(project: Project, answer: Answer
 
 def test_a_registry_that_was_removed_is_found(project: Project, answer: Answer) -> None:
     ask(project, GOOD)
-    from engine.store.sqlite import close_kept
-
     close_kept()
     for path in project.home.glob("registry.db*"):
         path.unlink()
     assert "anchor" in {item["what"] for item in answer(project.root, "verify", "--json").json["mismatches"]}
+
+
+def test_a_run_whose_registry_was_removed_says_so_and_registers_anew_when_it_is_fresh(
+    project: Project, answer: Answer
+) -> None:
+    close_kept()
+    for path in project.home.glob("registry.db*"):
+        path.unlink()
+    done = answer(project.root, "run", "spec.yaml", "train.with.ridge=5", "--inline", "--json")
+    assert (done.code, done.json["error"]["code"]) == (3, "failed")
+    assert "--fresh" in done.json["error"]["hint"]
+    done = answer(project.root, "run", "spec.yaml", "train.with.ridge=5", "--inline", "--fresh", "--json")
+    assert (done.code, done.json["model"]["version"]) == (0, 1)
 
 
 def test_anchors_of_another_home_do_not_matter(project: Project, answer: Answer, tmp_path: Path) -> None:
@@ -437,8 +445,6 @@ def test_a_rollback_is_anchored_too(project: Project) -> None:
 
 def test_one_altered_byte_of_the_registry_is_found(project: Project, answer: Answer) -> None:
     assert answer(project.root, "models", "promote", f"numbers:{GOOD}", "--to", "production").code == 0
-    from engine.store.sqlite import close_kept
-
     close_kept()
     path = project.home / "registry.db"
     data = bytearray(path.read_bytes())
