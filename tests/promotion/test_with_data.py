@@ -208,6 +208,7 @@ def killed_at_every_step(made: Project, folder: Path, text: str) -> tuple[int, s
     return number, seen
 
 
+@pytest.mark.timeout(600)
 def test_killed_at_every_step_both_happened_or_neither_when_the_next_command_looks(
     made: Project, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ def test_killed_at_every_step_both_happened_or_neither_when_the_next_command_loo
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_every_step_also_of_what_is_only_looked_at_before(made: Project, tmp_path: Path) -> None:
     number, seen = killed_at_every_step(made, tmp_path, "")
     assert number > 100
@@ -333,6 +335,7 @@ def die_at_request(number: int) -> None:
     sys.addaudithook(hear)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("where", ["requests", "statements"])
 def test_killed_at_every_step_of_a_promotion_with_data_on_a_server(far: Far, tmp_path: Path, where: str) -> None:
     before = embedded_lake(far.server).resolve("numbers", "more~1")

@@ -461,6 +461,7 @@ def crowd(registry: SqliteRegistry, processes: int, times: int) -> None:
     assert (list(registry.flaws()), registry.pending()) == ([], [])
 
 
+@pytest.mark.timeout(600)
 def test_sixteen_processes_register_and_move_the_same_alias_a_thousand_times(registry: SqliteRegistry) -> None:
     crowd(registry, 16, 63)
 
