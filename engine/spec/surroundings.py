@@ -13,6 +13,7 @@ from engine.errors import EngineError, Place, Problem
 from engine.plugins import Description, Kind, describe, find, names
 from engine.spec.model import KeyPath, Spec
 from engine.spec.positions import Layer, Positions, Spot, scan
+from engine.spec.project import source_roots
 from engine.spec.vocabulary import METRICS
 
 Asked = tuple[Kind, str]
@@ -76,11 +77,6 @@ def plugins_of(spec: Spec) -> Iterator[Asked]:
         yield "transform", transform.uses
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield "detector", detector.uses
-
-
-def source_roots(root: Path) -> tuple[Path, ...]:
-    """Where a project's own modules are looked for: its root, and ``src`` below it."""
-    return tuple(folder for folder in (root, root / "src") if folder.is_dir())
 
 
 def look_up(asked: Asked, root: Path) -> Description | EngineError:
