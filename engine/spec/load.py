@@ -26,7 +26,7 @@ from engine.spec.grounds import Grounds, Shelf, digest_now, digest_of_text
 from engine.spec.kept import composition_before, keep_composition
 from engine.spec.model import SECRET, KeyPath, Spec, dotted
 from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse
-from engine.spec.positions import Layer, Positions, in_order, scan, syntax_problem
+from engine.spec.positions import Layer, Positions, in_order, read, scan, syntax_problem
 from engine.spec.project import project_root, source_roots
 from engine.spec.surroundings import plugins_of, survey
 
@@ -368,8 +368,10 @@ def compose_with_hydra(main: Path, text: str, layer: Layer, overrides: tuple[str
     )
     try:
         with opened(main.parent):
-            loader = GlobalHydra.instance().config_loader()
-            defaults = loader.compute_defaults_list(main.name, typed, RunMode.RUN).defaults
+            defaults: Sequence[Any] = ()
+            if chooses(main.parent, layer, overrides):  # it takes as long as composing
+                loader = GlobalHydra.instance().config_loader()
+                defaults = loader.compute_defaults_list(main.name, typed, RunMode.RUN).defaults
             layers, groups, found = group_layers(defaults, main, layer)
             if found:
                 return Composed(problems=tuple(found))
@@ -388,6 +390,18 @@ def compose_with_hydra(main: Path, text: str, layer: Layer, overrides: tuple[str
         ),
         repeatable=is_repeatable(defaults, main, (text, *groups.values()), overrides),
     )
+
+
+def chooses(folder: Path, main: Layer, overrides: Sequence[str]) -> bool:
+    """Whether a config group or another file has a part in what is composed."""
+    own = any(path[:1] in (("defaults",), ("hydra",)) for path in main.spots)
+    return own or any(names_group(folder, text) or "hydra" in text for text in overrides)
+
+
+def names_group(folder: Path, override: str) -> bool:
+    """Whether an override chooses an option of a config group."""
+    key = split_override(override)[1]
+    return "@" in key or "/" in key or group_folder(folder, override).is_dir()
 
 
 def group_folder(folder: Path, override: str) -> Path:
@@ -412,7 +426,7 @@ def is_repeatable(defaults: Sequence[Any], main: Path, texts: Sequence[str], ove
 
 def defaults_in(text: str) -> Any:
     """The defaults list of a file; ``None`` without one."""
-    content = yaml.safe_load(text) if "defaults" in text else None
+    content = read(yaml.load, text) if "defaults" in text else None
     return content.get("defaults") if isinstance(content, dict) else None
 
 
@@ -434,8 +448,7 @@ def hydra_override(text: str, folder: Path) -> str:
     """
     sign, key, rest = split_override(text)
     key = INDEX.sub(r".\1", key)
-    is_group = "@" in key or "/" in key or group_folder(folder, text).is_dir()
-    if not sign and rest and not is_group and not key.startswith("hydra"):
+    if not sign and rest and not names_group(folder, text) and not key.startswith("hydra"):
         sign = "++"
     return f"{sign}{key}{rest}"
 
@@ -487,7 +500,7 @@ def override_layer(text: str) -> Layer:
 
 def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[Layer], dict[Path, str], list[Problem]]:
     """The files of a defaults list as layers, in the order in which they win; their texts; what is wrong with them."""
-    layers: list[Layer] = []
+    layers: list[Layer] = [] if defaults else [own]
     texts: dict[Path, str] = {}
     problems: list[Problem] = []
     for default in defaults:
