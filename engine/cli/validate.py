@@ -42,7 +42,7 @@ def register(app: typer.Typer, summary: str) -> None:
 def command(
     ctx: typer.Context,
     specs: list[str] = typer.Argument(
-        ...,
+        None,
         metavar="SPEC... [-- OVERRIDE...]",
         help="Specs, folders, patterns, or - for standard input; after --, key=value in Hydra's grammar.",
         show_default=False,
@@ -53,8 +53,13 @@ def command(
     ),
     online: bool = typer.Option(False, "--online", help="Also look whether the data and its columns are in the lake."),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    explain: str = typer.Option(None, "--explain", metavar="RULE", help="Say what a rule is for, with examples."),
 ) -> int:
     """Check specs without running anything: no code of the project is imported and nothing is started."""
+    if explain:
+        return show_rule(explain, json=json)
+    if not specs:
+        raise UsageError("no spec is named", hint="name specs, folders or patterns, or - for standard input")
     chosen = form_of("json" if json else form, "--format")
     targets = [target_of(given) for given in outputs or ()]
     refuse_early(targets)
@@ -67,6 +72,17 @@ def command(
         sys.stdout.write(rendered(chosen, checked))
     write_all(targets, checked)
     return answer(checked)
+
+
+def show_rule(name: str, *, json: bool) -> int:
+    """What a rule is for."""
+    from engine.report.problems.rules import document, explained
+
+    if json:
+        view.document(document(name))
+    else:
+        sys.stdout.write(explained(name))
+    return YES
 
 
 def answer(checked: Sequence[Checked]) -> int:
