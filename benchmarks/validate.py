@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/validate.py [--rounds 7] [--only speed|answers] [--all]
 
-Commands are timed from their start to their end, in turn. What composes is given an override that was never given
-before, so that no cache has it; ``again`` is given the same one each time. Hydra is given the spec's types as a
-structured config, so that it refuses what it can; ``--all`` prints both answers on every broken spec of the tests.
+Commands are timed from their start to their end, in turn. What is new is given an override, or a file, that was never
+given before, so that nothing of it is kept in ENGINE_HOME; ``again`` is given the same one each time. Hydra is given
+the spec's types as a structured config, so that it refuses what it can; ``--all`` prints both answers on every broken
+spec of the tests.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from peers import ROOT, Table, alternate, command, compile_ours, environment, sc
 METAFLOW = ("metaflow==2.19.39",)
 SPEC = "specs/model.yaml"
 ENGINE = (sys.executable, "-m", "engine.cli.main", "validate")
-PROMISED = {"composed by Hydra": 0.5, "composed again": 1.0, "nothing to compose": 1.0}
+PROMISED = {
+    "composed by Hydra": 0.5,
+    "nothing to compose": 0.5,
+    "composed again": 1.0,
+    "nothing to compose, again": 1.0,
+}
 FURTHER = 20
 FLOW = """
 from metaflow import FlowSpec, Parameter, step
@@ -72,19 +78,20 @@ def speed(rounds: int) -> None:
     """The commands, in turn."""
     python = environment("metaflow", *METAFLOW)
     compile_ours()
-    seeds = itertools.count(1000)
+    seeds, fresh = itertools.count(1000), itertools.count()
     many = [f"specs/copy{index}.yaml" for index in range(FURTHER)]
     works: dict[str, Callable[[], list[object]]] = {
         "metaflow": lambda: [python, "flow.py", "check"],
         "composed by Hydra": lambda: [*ENGINE, SPEC, "--", f"seed={next(seeds)}"],
         "composed again": lambda: [*ENGINE, SPEC, "--", "seed=8"],
-        "nothing to compose": lambda: [*ENGINE, SPEC],
+        "nothing to compose": lambda: [*ENGINE, f"specs/new{next(fresh)}.yaml"],
+        "nothing to compose, again": lambda: [*ENGINE, SPEC],
         "many, composed": lambda: [*ENGINE, SPEC, *many, "--", f"seed={next(seeds)}"],
-        "many": lambda: [*ENGINE, SPEC, *many],
+        "many, again": lambda: [*ENGINE, SPEC, *many],
     }
     seen: dict[str, list[float]] = {work: [] for work in works}
-    with scratch() as folder, metaflow_user():
-        project(folder)
+    with scratch() as folder, variables(METAFLOW_USER="bench", ENGINE_HOME=str(folder / ".engine")):
+        project(folder, rounds + 1)
         for words in works.values():  # once, for the disk's cache
             command(*words(), cwd=folder)
         for _, work in alternate(list(works), rounds):
@@ -92,12 +99,15 @@ def speed(rounds: int) -> None:
     show(seen)
 
 
-def project(folder: Path) -> None:
-    """The sample spec with its schema, copies of it, and a flow."""
+def project(folder: Path, rounds: int) -> None:
+    """The sample spec with its schema, copies of it, and a flow; and a home."""
+    (folder / ".engine").mkdir()
     shutil.copytree(ROOT / "specs", folder / "specs")
     (folder / "pyproject.toml").write_text("")
     (folder / "flow.py").write_text(FLOW)
     text = (folder / SPEC).read_text()
+    for index in range(rounds):
+        (folder / f"specs/new{index}.yaml").write_text(text.replace("late-arrivals", f"new-arrivals-{index}"))
     for index in range(FURTHER):
         (folder / f"specs/copy{index}.yaml").write_text(text.replace("late-arrivals", f"late-arrivals-{index}"))
 
@@ -110,21 +120,21 @@ def show(seen: Mapping[str, list[float]]) -> None:
             table.add("engine", {work: ours})
             table.add("metaflow", {work: theirs})
     table.show(PROMISED)
-    for many, one in (("many, composed", "composed by Hydra"), ("many", "nothing to compose")):
+    for many, one in (("many, composed", "composed by Hydra"), ("many, again", "nothing to compose, again")):
         each = (statistics.median(seen[many]) - statistics.median(seen[one])) / FURTHER
         print(f"  each further spec, {one}: {each * 1000:.0f} ms   promised at most 150 ms")
 
 
 @contextlib.contextmanager
-def metaflow_user() -> Iterator[None]:
-    """Metaflow wants to know who asks."""
-    before = os.environ.get("METAFLOW_USER")
-    os.environ["METAFLOW_USER"] = "bench"
+def variables(**given: str) -> Iterator[None]:
+    """Inside, these environment variables are set: Metaflow wants to know who asks, and we where our home is."""
+    before = dict(os.environ)
+    os.environ.update(given)
     try:
         yield
     finally:
-        os.environ.pop("METAFLOW_USER")
-        os.environ.update({} if before is None else {"METAFLOW_USER": before})
+        os.environ.clear()
+        os.environ.update(before)
 
 
 # -- answers -------------------------------------------------------------------------------------------------

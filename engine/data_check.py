@@ -28,7 +28,7 @@ from engine.resolve.lookup import World, look_up, pin_data, remember, schemas_in
 from engine.resolve.model import DataPin, ResolvedSpec
 from engine.resolve.questions import Questions, questions, step_question
 from engine.spec.load import LoadedSpec, load
-from engine.spec.surroundings import source_roots
+from engine.spec.project import source_roots
 
 YES, BAD_REQUEST, BAD_DATA = 200, 400, 422
 ENDINGS = (".yaml", ".yml")

@@ -38,7 +38,7 @@ from engine.resolve.questions import questions
 from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
 from engine.spec.model import KeyPath
-from engine.spec.surroundings import source_roots
+from engine.spec.project import source_roots
 from engine.store.claims import claim_path, claimed
 from engine.store.objects import ObjectStore
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -255,6 +254,8 @@ class Description:
 @cache
 def installed() -> tuple[Reference, ...]:
     """Every component that an installed distribution registers, by kind and name."""
+    import importlib.metadata  # it takes as long as everything else here, and not everybody asks
+
     found = []
     points = importlib.metadata.entry_points()  # all groups at once: each question reads every distribution
     for kind in KINDS:

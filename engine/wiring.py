@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
 from engine.lake.protocol import Lake
-from engine.spec.project import project_root
+from engine.spec.project import home_path, project_root, source_roots
 from engine.store.durable import scratch_folder
 from engine.store.objects import ObjectStore
 from engine.store.sqlite import is_writable
@@ -85,7 +85,6 @@ class Home:
     def index(self) -> SourceIndex:
         """What the project's source files import."""
         from engine.resolve.closure import SourceIndex
-        from engine.spec.surroundings import source_roots
 
         return SourceIndex(source_roots(self.root), self.path / "cache" / "imports.json")
 
@@ -141,12 +140,6 @@ class Home:
         from engine.record.pins import pins
 
         return pins(self.path)
-
-
-def home_path(root: Path) -> Path:
-    """Where the state of the project at ``root`` is kept."""
-    given = os.environ.get("ENGINE_HOME")
-    return Path(given).expanduser().absolute() if given else root / ".engine"
 
 
 def open_home(root: Path) -> Home:

@@ -11,9 +11,9 @@ from engine.pipeline import Prepared, prepare
 from engine.plan.against import Against, Compiled, against
 from engine.resolve.past import Commit, PastIndex, commit_at, lay_out_commit
 from engine.spec.load import load
-from engine.spec.surroundings import source_roots
+from engine.spec.project import home_path, source_roots
 from engine.store.durable import scratch_folder
-from engine.wiring import Home, home_path, laid_out, open_home
+from engine.wiring import Home, laid_out, open_home
 
 NAME = re.compile(r"^name:\s*[\"']?([a-z0-9-]+)", re.MULTILINE)
 ALIKE = 0.5

@@ -102,6 +102,13 @@ def offer_problem_files(_: str) -> Iterator[str]:
     yield from (f"{name}=" for name in FORMATS)
 
 
+def offer_rules(_: str) -> Iterator[str]:
+    """The rules by which specs are judged."""
+    from engine.spec.rules import RULES
+
+    yield from (rule.id for rule in RULES)
+
+
 def offer_statuses(_: str) -> Iterator[str]:
     """How a run can end."""
     yield from ("passed", "refused", "failed")
@@ -117,6 +124,7 @@ OFFERS: Mapping[str, Offer] = {
     "NAME": offer_plugins,
     "--report": offer_reports,
     "FORMAT=PATH": offer_problem_files,
+    "RULE": offer_rules,
     "STATUS": offer_statuses,
     "--status": offer_statuses,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand
@@ -15,7 +15,10 @@ from engine.errors import NO, USAGE, YES, NotFound, Place, Problem, SpecInvalid,
 from engine.report.problems.model import ABSENT, FORMATS, Checked
 from engine.report.problems.text import text
 from engine.spec.find import STANDARD_INPUT, specs_at
-from engine.spec.load import LoadedSpec, load
+from engine.spec.grounds import keep_warnings, root_of, shelf_of, warnings_before
+
+if TYPE_CHECKING:
+    from engine.spec.load import LoadedSpec
 
 OVERRIDES = "engine.overrides"
 SEPARATOR = "--"
@@ -39,7 +42,7 @@ def register(app: typer.Typer, summary: str) -> None:
 def command(
     ctx: typer.Context,
     specs: list[str] = typer.Argument(
-        ...,
+        None,
         metavar="SPEC... [-- OVERRIDE...]",
         help="Specs, folders, patterns, or - for standard input; after --, key=value in Hydra's grammar.",
         show_default=False,
@@ -50,8 +53,13 @@ def command(
     ),
     online: bool = typer.Option(False, "--online", help="Also look whether the data and its columns are in the lake."),
     json: bool = typer.Option(False, "--json", help="The same as --format json."),
+    explain: str = typer.Option(None, "--explain", metavar="RULE", help="Say what a rule is for, with examples."),
 ) -> int:
     """Check specs without running anything: no code of the project is imported and nothing is started."""
+    if explain:
+        return show_rule(explain, json=json)
+    if not specs:
+        raise UsageError("no spec is named", hint="name specs, folders or patterns, or - for standard input")
     chosen = form_of("json" if json else form, "--format")
     targets = [target_of(given) for given in outputs or ()]
     refuse_early(targets)
@@ -64,6 +72,17 @@ def command(
         sys.stdout.write(rendered(chosen, checked))
     write_all(targets, checked)
     return answer(checked)
+
+
+def show_rule(name: str, *, json: bool) -> int:
+    """What a rule is for."""
+    from engine.report.problems.rules import document, explained
+
+    if json:
+        view.document(document(name))
+    else:
+        sys.stdout.write(explained(name))
+    return YES
 
 
 def answer(checked: Sequence[Checked]) -> int:
@@ -99,12 +118,21 @@ def check_all(words: Sequence[str], overrides: Sequence[str], given: str, *, onl
 
 def check(spec: str, overrides: Sequence[str], given: str | None, *, online: bool) -> Checked:
     """One spec with every problem, the harmless ones included; a good one is looked up in the lake if ``online``."""
+    root = root_of(spec)
+    shelf = shelf_of(root) if given is None and not online else None
+    before = warnings_before(spec, overrides, shelf, root) if shelf else None
+    if before is not None:
+        return Checked(spec=spec, problems=before)
+    from engine.spec.load import load
+
     try:
-        loaded: LoadedSpec = load(spec, overrides, text=given)
+        loaded = load(spec, overrides, text=given, keeping=shelf_of)
     except SpecInvalid as error:
         return Checked(spec=spec, problems=error.problems)
     except NotFound as error:
         return absent(spec, error)
+    if shelf and loaded.grounds:
+        keep_warnings(spec, overrides, shelf, root, loaded.grounds, loaded.warnings)
     return Checked(spec=spec, problems=(*loaded.warnings, *(problems_online(loaded) if online else ())))
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from engine.errors import NotFound
 
 STANDARD_INPUT = "-"
@@ -94,6 +92,8 @@ def defaults_of(text: str) -> tuple[set[str], list[str]]:
     at = next((index for index, head in enumerate(heads) if head[1] == "defaults"), None)
     if at is None:
         return set(), []
+    import yaml  # few specs have a defaults list
+
     end = heads[at + 1].start() if at + 1 < len(heads) else len(text)
     try:
         content: Any = yaml.safe_load(text[heads[at].start() : end])

@@ -9,26 +9,31 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from engine.errors import NotFound, Place, Problem, SpecInvalid, suggestion
+from engine.errors import EngineError, NotFound, Place, Problem, SpecInvalid, suggestion
+from engine.plugins import find, source_of
 from engine.spec.checks import findings_of, placed
+from engine.spec.grounds import Grounds, Shelf, digest_now, digest_of_text
+from engine.spec.kept import composition_before, keep_composition
 from engine.spec.model import SECRET, KeyPath, Spec, dotted
 from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse
-from engine.spec.positions import Layer, Positions, in_order, scan, syntax_problem
-from engine.spec.project import project_root
-from engine.spec.surroundings import survey
+from engine.spec.positions import Layer, Positions, in_order, read, scan, syntax_problem
+from engine.spec.project import project_root, source_roots
+from engine.spec.surroundings import plugins_of, survey
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+SECRET_NAME = re.compile(f"{SECRET}([^\ue001]*)\ue001")
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
 MOST_FILES = 1000
@@ -43,6 +48,7 @@ class LoadedSpec:
     """A spec, the file it was typed as, the project round it, and where each key stands.
 
     ``files`` are all the YAML files that it was composed from; ``warnings`` are problems that stop nothing.
+    While all of its ``grounds`` are as they are the same can be said of it; without any that cannot be known.
     """
 
     spec: Spec
@@ -53,6 +59,7 @@ class LoadedSpec:
     positions: Positions = Positions()
     files: tuple[Path, ...] = ()
     warnings: tuple[Problem, ...] = field(default=())
+    grounds: Grounds | None = None
 
     @property
     def shown_folder(self) -> Path:
@@ -60,8 +67,20 @@ class LoadedSpec:
         return Path(self.shown).parent
 
 
+Keeping = Callable[[Path], Shelf | None]
+
+
+def nowhere(_: Path) -> None:
+    """Nothing is kept."""
+
+
 def load(
-    path: str | Path, overrides: Sequence[str] = (), folder: Path | None = None, *, text: str | None = None
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    folder: Path | None = None,
+    *,
+    text: str | None = None,
+    keeping: Keeping = nowhere,
 ) -> LoadedSpec:
     """Read, compose and check a spec.
 
@@ -69,6 +88,7 @@ def load(
         path: the spec as the user typed it, relative to ``folder`` (default: the working folder).
         overrides: in Hydra's grammar.
         text: the spec itself, when it is in no file; it is read as if it were in ``folder`` and called ``path``.
+        keeping: where compositions are kept, for the project with this root.
 
     Raises:
         NotFound: when there is no such file.
@@ -77,13 +97,14 @@ def load(
     shown = str(path)
     here = folder or Path.cwd()
     main = find_spec(path, here) if text is None else here.resolve() / IN_NO_FILE
-    composed = compose(main, shown, tuple(overrides), text)
+    root = project_root(main)
+    composed = composed_once(main, shown, tuple(overrides), text, root, keeping(root))
     if any(problem.severity == "error" for problem in composed.problems):
         raise SpecInvalid(in_order(composed.problems))
-    root = project_root(main)
     parsed = parse(composed)
     spec = parsed.spec
     found = list(parsed.problems)
+    grounds = grounds_of(spec, composed, main.parent, root) if spec is not None and composed.repeatable else None
     if spec is not None:
         findings = findings_of(spec, survey(spec, main.parent, root, os.environ, Path(shown).parent))
         found += [placed(finding, composed) for finding in findings if not parsed.is_about_removed(finding.path)]
@@ -99,7 +120,34 @@ def load(
         positions=composed.positions,
         files=composed.files,
         warnings=tuple(problems),
+        grounds=grounds,
     )
+
+
+def grounds_of(spec: Spec, composed: Composed, folder: Path, root: Path) -> Grounds | None:
+    """What a spec is composed from and judged by; ``None`` when some of that cannot be read."""
+    roots = source_roots(root)
+    sources: dict[str, Path] = {}
+    for kind, uses in plugins_of(spec):
+        with suppress(EngineError):
+            module = find(kind, uses).module
+            sources |= {module: path} if (path := source_of(module, roots)) else {}
+    schemas = [folder / source.schema_ for source in spec.data.values() if isinstance(source.schema_, str)]
+    texts = {path: digest_now(path) for path in (*schemas, *sources.values())}
+    known = {path: digest for path, digest in texts.items() if digest is not None}
+    if len(known) < len(texts):
+        return None
+    return Grounds(
+        texts={**composed.grounds.texts, **known},
+        folders=composed.grounds.folders,
+        sources=sources,
+        variables={name: name in os.environ for name in secret_names(composed.values)},
+    )
+
+
+def secret_names(values: Any) -> set[str]:
+    """The environment variables that are named anywhere in composed values."""
+    return {name for _, value in leaves(values, ()) for name in SECRET_NAME.findall(str(value))}
 
 
 def find_spec(path: str | Path, folder: Path) -> Path:
@@ -122,6 +170,19 @@ def find_spec(path: str | Path, folder: Path) -> Path:
 # -- composing -----------------------------------------------------------------------------------------
 
 
+def composed_once(
+    main: Path, shown: str, overrides: tuple[str, ...], text: str | None, root: Path, shelf: Shelf | None
+) -> Composed:
+    """As :func:`compose`, but what is on the shelf is not composed again."""
+    if shelf is None or text is not None:
+        return compose(main, shown, overrides, text)
+    found = composition_before(main, shown, overrides, shelf, root)
+    if found is None:
+        found = compose(main, shown, overrides)
+        keep_composition(found, main, shown, overrides, shelf)
+    return found
+
+
 def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | None = None) -> Composed:
     """The values of a spec after defaults lists, overrides and interpolations, with their positions."""
     try:
@@ -135,10 +196,13 @@ def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | Non
         return Composed(problems=seen.problems)
     layer = Layer(name=shown, spots=seen.spots)
     if not overrides and not needs_hydra(text, seen.spots):
-        return finish(raw_values(text), Positions(layers=(layer,)), (main,))
-    if given is not None:
-        keep_in_memory(main.name, given)
-    return compose_with_hydra(main, layer, overrides)
+        composed = finish(raw_values(text), Positions(layers=(layer,)), (main,))
+    else:
+        if given is not None:
+            keep_in_memory(main.name, given)
+        composed = compose_with_hydra(main, text, layer, overrides)
+    texts = {main: digest_of_text(text), **composed.grounds.texts}
+    return replace(composed, grounds=replace(composed.grounds, texts=texts))
 
 
 def keep_in_memory(name: str, text: str) -> None:
@@ -278,7 +342,7 @@ def first_line(error: BaseException) -> str:
 # -- Hydra ------------------------------------------------------------------------------------------------
 
 
-def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> Composed:
+def compose_with_hydra(main: Path, text: str, layer: Layer, overrides: tuple[str, ...]) -> Composed:
     """Compose with Hydra: defaults lists, config groups and overrides."""
     from hydra import compose as hydra_compose
     from hydra.core.global_hydra import GlobalHydra
@@ -286,10 +350,10 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    problems = [problem for text in overrides for problem in override_problems(text)]
+    problems = [problem for override in overrides for problem in override_problems(override)]
     if problems:
         return Composed(problems=tuple(problems))
-    typed = [hydra_override(text, main.parent) for text in overrides]
+    typed = [hydra_override(override, main.parent) for override in overrides]
     # Hydra raises TypeError, AssertionError and others for some malformed input; this is its one door.
     foreign = (
         HydraException,
@@ -304,9 +368,11 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
     )
     try:
         with opened(main.parent):
-            loader = GlobalHydra.instance().config_loader()
-            defaults = loader.compute_defaults_list(main.name, typed, RunMode.RUN).defaults
-            layers, files, found = group_layers(defaults, main, layer)
+            defaults: Sequence[Any] = ()
+            if chooses(main.parent, layer, overrides):  # it takes as long as composing
+                loader = GlobalHydra.instance().config_loader()
+                defaults = loader.compute_defaults_list(main.name, typed, RunMode.RUN).defaults
+            layers, groups, found = group_layers(defaults, main, layer)
             if found:
                 return Composed(problems=tuple(found))
             config = hydra_compose(main.name, overrides=typed)
@@ -315,8 +381,53 @@ def compose_with_hydra(main: Path, layer: Layer, overrides: tuple[str, ...]) -> 
     except foreign as error:
         of_groups = () if overrides else tuple(problems_of_groups(main, layer))
         return Composed(problems=of_groups or (hydra_problem(error, layer, overrides, main),))
-    layers += [override_layer(text) for text in overrides]
-    return finish(config, Positions(layers=tuple(layers)), (main, *files))
+    layers += [override_layer(override) for override in overrides]
+    return replace(
+        finish(config, Positions(layers=tuple(layers)), (main, *groups)),
+        grounds=Grounds(
+            texts={path: digest_of_text(group) for path, group in groups.items()},
+            folders={folder: folder.is_dir() for folder in map(partial(group_folder, main.parent), overrides)},
+        ),
+        repeatable=is_repeatable(defaults, main, (text, *groups.values()), overrides),
+    )
+
+
+def chooses(folder: Path, main: Layer, overrides: Sequence[str]) -> bool:
+    """Whether a config group or another file has a part in what is composed."""
+    own = any(path[:1] in (("defaults",), ("hydra",)) for path in main.spots)
+    return own or any(names_group(folder, text) or "hydra" in text for text in overrides)
+
+
+def names_group(folder: Path, override: str) -> bool:
+    """Whether an override chooses an option of a config group."""
+    key = split_override(override)[1]
+    return "@" in key or "/" in key or group_folder(folder, override).is_dir()
+
+
+def group_folder(folder: Path, override: str) -> Path:
+    """The folder that makes an override the choice of a config group, if it is there."""
+    return folder / INDEX.sub(r".\1", split_override(override)[1])
+
+
+def is_repeatable(defaults: Sequence[Any], main: Path, texts: Sequence[str], overrides: Sequence[str]) -> bool:
+    """Whether nothing but these texts and overrides decides what is composed.
+
+    That is not so where a config may be missing, comes from another folder, or is named by an interpolation.
+    """
+    configs = [default.config_path for default in defaults if default.config_path and not default.primary]
+    named = [str(defaults_in(text)) for text in texts]
+    return (
+        all(config.startswith("hydra/") or (main.parent / f"{config}.yaml").is_file() for config in configs)
+        and not (main.parent / "hydra").exists()
+        and not any("${" in text or "optional" in text for text in (*named, *overrides))
+        and not any("searchpath" in text for text in (*texts, *overrides))
+    )
+
+
+def defaults_in(text: str) -> Any:
+    """The defaults list of a file; ``None`` without one."""
+    content = read(yaml.load, text) if "defaults" in text else None
+    return content.get("defaults") if isinstance(content, dict) else None
 
 
 @contextmanager
@@ -337,8 +448,7 @@ def hydra_override(text: str, folder: Path) -> str:
     """
     sign, key, rest = split_override(text)
     key = INDEX.sub(r".\1", key)
-    is_group = "@" in key or "/" in key or (folder / key).is_dir()
-    if not sign and rest and not is_group and not key.startswith("hydra"):
+    if not sign and rest and not names_group(folder, text) and not key.startswith("hydra"):
         sign = "++"
     return f"{sign}{key}{rest}"
 
@@ -388,10 +498,10 @@ def override_layer(text: str) -> Layer:
     return Layer(name=override_place(text), spots={path: here})
 
 
-def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[Layer], list[Path], list[Problem]]:
-    """The files of a defaults list as layers, in the order in which they win, and what is wrong with them."""
-    layers: list[Layer] = []
-    files: list[Path] = []
+def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[Layer], dict[Path, str], list[Problem]]:
+    """The files of a defaults list as layers, in the order in which they win; their texts; what is wrong with them."""
+    layers: list[Layer] = [] if defaults else [own]
+    texts: dict[Path, str] = {}
     problems: list[Problem] = []
     for default in defaults:
         config, package = default.config_path, default.package or ""
@@ -404,12 +514,12 @@ def group_layers(defaults: Sequence[Any], main: Path, own: Layer) -> tuple[list[
         if not path.is_file():
             continue
         shown = str(Path(own.name).parent / f"{config}.yaml")
-        seen = scan(path.read_text(encoding="utf-8-sig"), shown)
+        texts[path] = path.read_text(encoding="utf-8-sig")
+        seen = scan(texts[path], shown)
         prefix = tuple(package.split(".")) if package else ()
         layers.append(Layer(name=shown, prefix=prefix, spots=seen.spots))
-        files.append(path)
         problems += [problem for problem in seen.problems if problem.rule != "yaml-empty"]
-    return layers, files, problems
+    return layers, texts, problems
 
 
 def problems_in_file(error: yaml.MarkedYAMLError, main: Path, own: Layer) -> tuple[Problem, ...]:
@@ -476,8 +586,7 @@ def item_of_defaults(name: str, main: Path) -> KeyPath:
 
 def named_in_defaults(main: Path) -> Iterator[tuple[KeyPath, str, str]]:
     """What a defaults list names: where it does, the config group (none for a file beside the spec), the option."""
-    text = main.read_text(encoding="utf-8-sig") if main.is_file() else ""
-    listed = (yaml.safe_load(text) or {}).get("defaults")
+    listed = defaults_in(main.read_text(encoding="utf-8-sig")) if main.is_file() else None
     for index, item in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(item, str):
             yield ("defaults", index), "", item

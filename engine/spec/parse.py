@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import Place, Problem, nearest, suggestion
+from engine.spec.grounds import Grounds
 from engine.spec.model import SECRET, KeyPath, SecretRef, Spec, dotted
 from engine.spec.positions import Positions
 
@@ -34,13 +35,18 @@ MOST_ROUNDS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composed:
-    """Values after composing. ``origin`` maps a key to the key it had before null list items were dropped."""
+    """Values after composing. ``origin`` maps a key to the key it had before null list items were dropped.
+
+    On the same ``grounds``, with the same overrides, it is the same composition, if it is ``repeatable`` at all.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[KeyPath, KeyPath] = field(default_factory=dict)
     positions: Positions = Positions()
     files: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
+    grounds: Grounds = Grounds()
+    repeatable: bool = True
 
     def place(self, path: KeyPath, at: str = "value") -> Place:
         """Where a person changes the key ``path``."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -13,6 +15,7 @@ from engine.spec.model import KeyPath, dotted
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 SHOWN_DEPTH = 4
+SHALLOW = 2000
 MAX_NODES = 50_000
 BOOLEAN = "tag:yaml.org,2002:bool"
 MERGE = "tag:yaml.org,2002:merge"
@@ -81,7 +84,7 @@ def scan(text: str, name: str) -> Scan:
     if len(text) > MAX_BYTES:
         return refused(name, "yaml-size", f"the file is larger than {MAX_BYTES:,} bytes", "a spec is data about data")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = read(yaml.compose, text)
     except yaml.MarkedYAMLError as error:
         return syntax_problem(error, name)
     except (yaml.YAMLError, ValueError) as error:
@@ -95,6 +98,19 @@ def scan(text: str, name: str) -> Scan:
     walk = Walk(name=name)
     walk.visit(root, (), 0)
     return Scan(spots=walk.spots, problems=tuple(walk.problems))
+
+
+def read(do: Callable[[str, Any], Any], text: str) -> Any:
+    """``yaml.compose`` or ``yaml.load`` of a text by libyaml, or by the loader in Python, whose complaints are plainer.
+
+    Libyaml's recursion does not notice where the stack ends, so what may be nested deeply is not for it: every level
+    takes one of these characters, or a line.
+    """
+    most = sum(map(text.count, ("[", "{", "- ", "-\t", "? ", "?\t", "\n", "\r", "\u2028", "\u2029", "\x85")))
+    if yaml.__with_libyaml__ and most < SHALLOW:
+        with suppress(yaml.YAMLError, ValueError):
+            return do(text, yaml.CSafeLoader)
+    return do(text, yaml.SafeLoader)
 
 
 def refused(name: str, rule: str, fact: str, hint: str) -> Scan:

@@ -12,7 +12,8 @@ import yaml
 from engine.errors import EngineError, Place, Problem
 from engine.plugins import Description, Kind, describe, find, names
 from engine.spec.model import KeyPath, Spec
-from engine.spec.positions import Layer, Positions, Spot, scan
+from engine.spec.positions import Layer, Positions, Spot, read, scan
+from engine.spec.project import source_roots
 from engine.spec.vocabulary import METRICS
 
 Asked = tuple[Kind, str]
@@ -78,11 +79,6 @@ def plugins_of(spec: Spec) -> Iterator[Asked]:
         yield "detector", detector.uses
 
 
-def source_roots(root: Path) -> tuple[Path, ...]:
-    """Where a project's own modules are looked for: its root, and ``src`` below it."""
-    return tuple(folder for folder in (root, root / "src") if folder.is_dir())
-
-
 def look_up(asked: Asked, root: Path) -> Description | EngineError:
     """What the source of a component says, or why it cannot be told."""
     kind, uses = asked
@@ -115,7 +111,7 @@ def read_schema_text(text: str, file: str) -> SchemaFile:
     own = tuple(problem for problem in seen.problems if problem.rule in NOT_YAML)
     if own:
         return SchemaFile(content={}, file=file, problems=own)
-    content = yaml.safe_load(text)
+    content = read(yaml.load, text)
     start = Positions(layers=(Layer(name=file, spots=seen.spots),))
     if not isinstance(content, Mapping):
         top = Positions(layers=(Layer(name=file, spots={(): Spot(key=(1, 1), value=(1, 1))}),))

@@ -68,6 +68,7 @@ OFFERED = {
     "engine run ": ["spec.yaml", "specs/other.yaml"],
     "engine validate specs/": ["specs/other.yaml"],
     "engine validate spec.yaml o": [],
+    "engine validate --explain key-": ["key-unknown", "key-missing"],
     "engine run spec.yaml train.u": ["train.uses=sklearn"],
     "engine run spec.yaml train.uses=sk": ["sklearn"],
     "engine run spec.yaml --report h": ["html="],

@@ -173,7 +173,7 @@ def steps(found: dict[str, dict[str, dict[str, list[dict[str, str]]]]]) -> list[
 def test_neither_file_installs_what_a_pull_request_can_change(demo: Path) -> None:
     github, gitlab = loaded(demo / ".github/workflows/engine.yml"), loaded(demo / ".gitlab-ci.yml")
     for checked in (lines_of_github(github, "validate"), lines_of_gitlab(gitlab, "validate")):
-        assert [line.split()[:2] for line in checked] == [["python", "-m"], ["engine", "validate"]]
+        assert [line.split()[:2] for line in checked] == [["python", "-I"], ["engine", "validate"]]
         assert "requirements" not in " ".join(checked)
 
 
@@ -230,6 +230,21 @@ def test_the_lines_of_gitlab_check_specs(checkout: Path) -> None:
         found = carried_out(checkout, lines, GITLAB_CI="true")
     assert found.returncode == 1
     assert len(json.loads((checkout / "gl-code-quality.json").read_text())) == 1
+
+
+def test_the_lines_that_check_a_fork_import_nothing_that_it_brings(checkout: Path) -> None:
+    code = "import pathlib; pathlib.Path('ran').touch()\n"
+    brought = [checkout / name for name in ("pip.py", "json.py", "sitecustomize.py", "engine.py", "conftest.py")]
+    for file in brought:
+        file.write_text(code)
+    workflow, pipeline = loaded(checkout / ".github/workflows/engine.yml"), loaded(checkout / ".gitlab-ci.yml")
+    for lines in (lines_of_github(workflow, "validate"), lines_of_gitlab(pipeline, "validate")):
+        assert carried_out(checkout, lines).returncode == 0
+    assert not (checkout / "ran").exists()
+    carried_out(checkout, ["python -m pip --version"])
+    assert (checkout / "ran").exists(), "without -I it would"
+    for file in (*brought, checkout / "ran"):
+        file.unlink()
 
 
 @contextmanager

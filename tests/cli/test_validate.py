@@ -20,7 +20,7 @@ from projects import SCHEMA, SPEC, Done, Project, make_project
 
 Answer = Callable[..., Done]
 TYPO = {"train.uses": "sklern"}
-SAID = "spec.yaml:16:9 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?"
+SAID = "spec.yaml:16:9 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?  [plugin-unknown]"
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_whatever_comes_on_standard_input_is_a_problem_with_a_place(
 def test_what_stands_behind_two_dashes_are_overrides_of_every_spec(project: Project, answer: Answer) -> None:
     shutil.copy(project.spec, project.root / "second.yaml")
     found = answer(project.root, "validate", "spec.yaml", "second.yaml", "--", "train.uses=sklern", "seed=8")
-    said = "override train.uses=sklern: no trainer plugin 'sklern'; did you mean \"sklearn\"?"
+    said = "override train.uses=sklern: no trainer plugin 'sklern'; did you mean \"sklearn\"?  [plugin-unknown]"
     assert found.out.splitlines() == [said, "spec.yaml: 1 problem", said, "second.yaml: 1 problem"]
     assert found.code == 1
 
@@ -176,6 +176,20 @@ def test_overrides_may_begin_with_signs(project: Project, answer: Answer) -> Non
 def test_in_a_pipe_a_problem_is_one_line(project: Project, answer: Answer) -> None:
     project.write(TYPO)
     assert answer(project.root, "validate", "spec.yaml") == Done(1, f"{SAID}\nspec.yaml: 1 problem\n", "")
+
+
+def test_a_rule_is_explained_where_it_is_asked_for(project: Project, answer: Answer) -> None:
+    shown = answer(project.root, "validate", "--explain", "key-unknown")
+    assert (shown.code, shown.out.splitlines()[0]) == (0, "## key-unknown")
+    assert "resource: {cpus: 2}" in shown.out
+    assert answer(project.root, "validate", "--explain", "key-unknown", "--json").json["help"].endswith("#key-unknown")
+    missing = answer(project.root, "validate", "--explain", "key-unknow")
+    assert (missing.code, 'did you mean "key-unknown"?' in missing.err) == (2, True)
+
+
+def test_without_a_spec_nothing_is_valid(project: Project, answer: Answer) -> None:
+    found = answer(project.root, "validate")
+    assert (found.code, found.out) == (2, "")
 
 
 def test_on_a_terminal_a_problem_has_the_line_that_it_is_about(project: Project) -> None:

@@ -212,13 +212,13 @@ def test_the_document_has_what_a_program_needs() -> None:
 
 def test_text_is_a_line_a_problem_and_a_line_a_spec() -> None:
     assert text(SAMPLES["all"]).splitlines() == [
-        "./specs/a b.yaml:2:7 train.uses: warning: nothing reads it",
-        "./specs/a b.yaml:3:7 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?",
-        'override seed=x: expected a number, got "x"',
+        "./specs/a b.yaml:2:7 train.uses: warning: nothing reads it  [data-unused]",
+        "./specs/a b.yaml:3:7 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?  [plugin-unknown]",
+        'override seed=x: expected a number, got "x"  [value]',
         "specs/a b.yaml: 2 problems",
-        "./specs/a b.yaml:3:7 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?",
+        "./specs/a b.yaml:3:7 train.uses: no trainer plugin 'sklern'; did you mean \"sklearn\"?  [plugin-unknown]",
         "b.yaml: 1 problem",
-        "no spec 'gone.yaml'",
+        "no spec 'gone.yaml'  [spec-missing]",
         "gone.yaml: 1 problem",
     ]
 

@@ -1,10 +1,11 @@
-"""The table of rules as a page of documentation: ``make docs``."""
+"""The table of rules as documentation: a page by ``make docs``, one rule by ``engine validate --explain RULE``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 
+from engine.errors import UsageError, suggestion
 from engine.spec.rules import BASE, HERE, RULES, Example, Rule, plain
 
 INTRODUCTION = """\
@@ -32,6 +33,36 @@ def chapter(rule: Rule) -> Iterator[str]:
     yield f"{rule.title}{kind}. {rule.why}\n"
     yield f"Breaks it:\n\n{example(rule.bad)}\n"
     yield f"Keeps it:\n\n{example(rule.good)}\n"
+
+
+def explained(name: str) -> str:
+    """One rule in Markdown, with the spec that its examples are parts of.
+
+    Raises:
+        UsageError: when there is no such rule.
+    """
+    return "\n".join([*chapter(named(name)), f"The examples are parts of this spec:\n\n{fenced(BASE)}"]) + "\n"
+
+
+def document(name: str) -> dict[str, str]:
+    """One rule for programs.
+
+    Raises:
+        UsageError: when there is no such rule.
+    """
+    rule = named(name)
+    return {
+        "rule": rule.id, "severity": rule.severity, "title": rule.title, "why": rule.why, "help": rule.anchor,
+        "breaks": plain(rule.bad.text), "says": rule.bad.says, "keeps": plain(rule.good.text),
+    }  # fmt: skip
+
+
+def named(name: str) -> Rule:
+    """The rule with an id."""
+    for rule in RULES:
+        if rule.id == name:
+            return rule
+    raise UsageError(f"no rule {name!r}", place="--explain", hint=suggestion(name, [rule.id for rule in RULES]))
 
 
 def example(shown: Example) -> str:

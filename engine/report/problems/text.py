@@ -41,12 +41,13 @@ def lines(one: Checked, sources: Mapping[str, str], *, colour: bool) -> Iterator
 
 
 def line(problem: Problem, *, colour: bool = False) -> str:
-    """A problem: ``place: fact; hint``."""
+    """A problem: ``place: fact; hint  [rule]``."""
     place = paint(terminal(str(problem.place)), BOLD, colour=colour)
     kind = "" if problem.severity == "error" else paint("warning: ", YELLOW, colour=colour)
     hint = f"; {terminal(problem.hint)}" if problem.hint else ""
     separator = ": " if str(problem.place) else ""
-    return f"{place}{separator}{kind}{terminal(problem.fact)}{hint}"
+    rule = paint(f"[{problem.rule}]", DIM, colour=colour)
+    return f"{place}{separator}{kind}{terminal(problem.fact)}{hint}  {rule}"
 
 
 def excerpt(problem: Problem, source: str, *, colour: bool = False) -> Iterator[str]:
