@@ -12,11 +12,13 @@ from sklearn.metrics import roc_curve
 
 from engine.digest import plain
 from engine.errors import StepFailed
+from engine.plugins import PluginFailed
 from engine.serve.onnx import open_session
 from engine.spec.vocabulary import METRICS
 from engine.steps.columns import require_column, require_rows, require_target
 from engine.steps.context import Context
-from engine.steps.metrics import AnyArray, Judged, compute, is_for
+from engine.steps.intervals import CONFIDENCE, estimates
+from engine.steps.metrics import AnyArray, Judged, is_for
 from engine.steps.model import Artifact, Inputs, Outputs
 
 CURVE_POINTS = 200
@@ -46,7 +48,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
         "rows": table.num_rows,
         "classes": signature["classes"],
         "positive": signature["classes"][1] if signature["task"] == "binary" else None,
-        "metrics": {name: {"value": compute(name, judged), "rows": table.num_rows} for name in params["metrics"]},
+        "metrics": overall(params["metrics"], judged),
         "slices": {
             name: list(by_slice(table, name, index, judged, params)) for index, name in enumerate(params["slices"])
         },
@@ -60,6 +62,31 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
         },
         byproducts={"metrics": {name: found["value"] for name, found in evaluation["metrics"].items()}},
     )
+
+
+def overall(metrics: Sequence[str], judged: Judged) -> dict[str, Any]:
+    """Each metric with its rows and its interval.
+
+    Raises:
+        PluginFailed: naming the entry of ``evaluate.metrics`` whose plugin gives no number.
+    """
+    found = {}
+    for index, (name, estimate) in enumerate(estimates(metrics, judged).items()):
+        if estimate.value is None and name not in METRICS:
+            raise PluginFailed(
+                f"the metric {name} gave nan on all {len(judged.true):,} rows",
+                hint="mend it, or choose data on which it is defined",
+                key=f"evaluate.metrics.{index}",
+            )
+        found[name] = {
+            "value": estimate.value,
+            "rows": len(judged.true),
+            "low": estimate.low,
+            "high": estimate.high,
+            "confidence": CONFIDENCE,
+            "method": estimate.method,
+        }
+    return found
 
 
 def require_scores(scores: AnyArray, table: pa.Table, signature: Mapping[str, Any]) -> None:
@@ -161,8 +188,16 @@ def by_slice(
     labels = np.array(values.to_pylist(), dtype=object)
     for item in sorted(counts, key=lambda item: (-item["counts"], str(item["values"]))):
         part = judged.rows(labels == item["values"])
-        metrics = {name: compute(name, part) for name in params["metrics"]}
-        yield {"value": item["values"], "rows": item["counts"], "metrics": metrics}
+        yield {"value": item["values"], "rows": item["counts"], **in_part(params["metrics"], part)}
+
+
+def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
+    """The metrics of some rows, and the ends of their intervals."""
+    found = estimates(metrics, part)
+    return {
+        "metrics": {name: estimate.value for name, estimate in found.items()},
+        "intervals": {name: estimate.ends for name, estimate in found.items()},
+    }
 
 
 def slice_values(table: pa.Table, column: str, key: str) -> pa.ChunkedArray:
