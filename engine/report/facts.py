@@ -16,6 +16,7 @@ from engine.report.model import (
     Facts,
     Fault,
     Gate,
+    Interval,
     Measure,
     Parity,
     Pin,
@@ -70,6 +71,8 @@ def measures(run: Document, evaluation: Document) -> tuple[Measure, ...]:
             name=words(name),
             value=number(mapping(item).get("value", item)),
             rows=count(mapping(item).get("rows")),
+            interval=interval([mapping(item).get("low"), mapping(item).get("high")]),
+            confidence=number(mapping(item).get("confidence")),
         )
         for name, item in mapping(evaluation.get("metrics")).items()
     }
@@ -112,11 +115,22 @@ def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:
                 value=words(item.get("value")) or "(empty)",
                 rows=count(item.get("rows")),
                 metrics={words(name): number(value) for name, value in mapping(item.get("metrics")).items()},
+                intervals={
+                    words(name): known
+                    for name, ends in mapping(item.get("intervals")).items()
+                    if (known := interval(ends)) is not None
+                },
             )
             for item in map(mapping, sequence(found))
         )
         for column, found in document.items()
     }
+
+
+def interval(ends: object) -> Interval | None:
+    """Low and high, where both are numbers in this order."""
+    found = numbers(ends)
+    return (found[0], found[1]) if len(found) == 2 and found[0] <= found[1] else None
 
 
 def pins(document: Document) -> tuple[Pin, ...]:

@@ -73,9 +73,19 @@ def gate_lines(said: Facts) -> Iterable[str]:
 
 
 def metric_lines(said: Facts) -> Iterable[str]:
-    """A metric a line: name, value, rows."""
+    """A metric a line: name, value, interval, rows."""
+    intervals = any(item.interval for item in said.metrics)
     return table(
-        "metric", [(metric.name, words.figure(metric.value), words.rows(metric.rows)) for metric in said.metrics]
+        "metric",
+        [
+            (
+                item.name,
+                words.figure(item.value),
+                *([words.surely(item)] if intervals else []),
+                words.rows(item.rows),
+            )
+            for item in said.metrics
+        ],
     )
 
 

@@ -245,3 +245,26 @@ def test_html_follows_the_reader_into_the_dark_and_onto_paper() -> None:
     page = html(samples.passed())
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_metric_is_shown_with_its_interval(form: str) -> None:
+    ungated = Report(run=samples.run(gates=[]), evaluation=samples.evaluation())
+    said = FORMATS[form](ungated)
+    assert "0.6546 to 0.6680" in said
+    assert "95 %" in said
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_a_slice_is_shown_with_its_interval(form: str) -> None:
+    report = samples.passed()
+    assert report.evaluation is not None
+    part = report.evaluation["slices"]["origin"][0]  # type: ignore[index]
+    low, high = part["intervals"]["roc_auc"]
+    assert f"{low:.4f} to {high:.4f}" in FORMATS[form](report)
+
+
+def test_a_metric_without_an_interval_has_none_and_no_empty_column() -> None:
+    metrics = {"mae": {"value": 1.5, "rows": 3, "low": None, "high": None, "confidence": 0.95, "method": None}}
+    said = plain(Report(run=samples.run(gates=[], metrics={}), evaluation={"metrics": metrics}))
+    assert "metric       mae  1.500  3 rows" in said
