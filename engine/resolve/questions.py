@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.plugins import Kind
 from engine.spec.model import Spec
+from engine.spec.vocabulary import METRICS
 
 STEPS = "engine.steps"
 DOTTED = re.compile(r"^[A-Za-z_]\w*(?:(?:\.\w+)+(?::\w+)?|:\w+)$")
@@ -79,6 +80,16 @@ def component_questions(spec: Spec) -> Iterator[CodeQuestion]:
         yield component_question("transform", transform.uses, transform.with_)
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield component_question("detector", detector.uses, detector.with_)
+    yield from judging_questions(spec)
+
+
+def judging_questions(spec: Spec) -> Iterator[CodeQuestion]:
+    """The plugins that evaluation uses: metrics that are not ours, and what runs the SQL of slices."""
+    for metric in spec.evaluate.metrics:
+        if metric not in METRICS:
+            yield component_question("metric", metric, {})
+    if any(item.sql is not None for item in spec.evaluate.slices):
+        yield component_question("transform", "sql", {})
 
 
 def step_question(step: str) -> CodeQuestion:

@@ -10,7 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 Item = TypeVar("Item")
 Items = Annotated[tuple[Item, ...], Field(strict=False)]
@@ -50,6 +58,11 @@ def size_in_bytes(value: object) -> object:
 def one_or_many(value: object) -> object:
     """A single name stands for a list of one."""
     return [value] if isinstance(value, str) else value
+
+
+def column_alone(value: object) -> object:
+    """A column's name stands for a slice by it."""
+    return {"column": value} if isinstance(value, str) else value
 
 
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
@@ -165,12 +178,39 @@ class Gate(Section):
         return f"{self.metric}.{self.kind}{part}{against}"
 
 
+class Slice(Section):
+    """Parts of the data that a model is judged on apart: a column's values, ranges of it, or where SQL holds.
+
+    A range holds its lower cut and not its upper one; the first and the last are open. A column's name alone stands
+    for a mapping with it.
+    """
+
+    name: str | None = Field(default=None, min_length=1)
+    column: str | None = None
+    ranges: Items[float] = ()
+    sql: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The slice's name, by default its column's."""
+        return self.name or self.column or ""
+
+    @model_serializer(mode="wrap")
+    def _short(self, full: SerializerFunctionWrapHandler) -> Any:
+        written = {key: value for key, value in full(self).items() if value not in (None, (), [])}
+        return self.column if list(written) == ["column"] else written
+
+
 class Evaluate(Section):
-    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach."""
+    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach.
+
+    ``weights`` names the column that says how much a row counts.
+    """
 
     data: str
     metrics: Items[str] = Field(min_length=1)
-    slices: Items[str] = ()
+    weights: str | None = None
+    slices: Items[Annotated[Slice, BeforeValidator(column_alone)]] = ()
     gates: Items[Gate] = ()
 
 

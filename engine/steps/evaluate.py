@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from engine.spec.vocabulary import METRICS
 from engine.steps.columns import require_column, require_rows, require_target
 from engine.steps.context import Context
 from engine.steps.intervals import CONFIDENCE, estimates
-from engine.steps.metrics import AnyArray, Judged, is_for
+from engine.steps.metrics import AnyArray, FloatArray, Judged, is_for
 from engine.steps.model import Artifact, Inputs, Outputs
+from engine.steps.slices import Slice, memberships, parts, slice_of
 
 CURVE_POINTS = 200
 BINS = 10
-MAX_SLICE_VALUES = 1000
 
 
 def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
@@ -39,18 +40,22 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     signature = context.json(inputs["signature"])
     require_rows(table, "the evaluation data", "evaluate.data")
     suitable(params["metrics"], signature["task"])
+    slices = memberships(table, params["slices"])
+    weights = weights_of(table, params.get("weights"))
     data = context.store.read(params["model"]) if "model" in params else context.data(inputs["model"])
     answered = open_session(data, threads=context.cpus).predict(table)
     require_scores(answered.scores, table, signature)
-    judged = judge(table, signature, answered.scores, params["target"])
+    judged = replace(judge(table, signature, answered.scores, params["target"]), weights=weights)
     evaluation: dict[str, Any] = {
         "task": signature["task"],
         "rows": table.num_rows,
         "classes": signature["classes"],
         "positive": signature["classes"][1] if signature["task"] == "binary" else None,
+        "weights": params.get("weights"),
         "metrics": overall(params["metrics"], judged),
         "slices": {
-            name: list(by_slice(table, name, index, judged, params)) for index, name in enumerate(params["slices"])
+            wanted["name"]: by_slice(slices[wanted["name"]], wanted, judged, params["metrics"])
+            for wanted in map(slice_of, params["slices"])
         },
         "curves": curves(judged),
         "parity": parity(inputs.get("native"), table, judged, context),
@@ -58,10 +63,34 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     return Outputs(
         artifacts={
             "evaluation": context.put_json(plain(evaluation)),
-            "predictions": context.put_table(predictions(table, judged, params["slices"])),
+            "predictions": context.put_table(predictions(judged, slices)),
         },
         byproducts={"metrics": {name: found["value"] for name, found in evaluation["metrics"].items()}},
     )
+
+
+def weights_of(table: pa.Table, name: str | None) -> FloatArray | None:
+    """How much each row counts, by the column called ``name``.
+
+    Raises:
+        StepFailed: for a column that is no number, or has values that are none, are below 0, or are all 0.
+    """
+    if name is None:
+        return None
+    column = require_column(table, name, "evaluate.weights")
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        hint = "name a column of numbers, or make one in a transform"
+        raise StepFailed(f'the weights "{name}" are {kind}, not numbers', hint=hint, key="evaluate.weights")
+    found = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    for what, wrong in (("are missing or infinite", ~np.isfinite(found)), ("are below 0", found < 0)):
+        if wrong.any():
+            fact = f'{int(wrong.sum()):,} of the weights "{name}" {what}'
+            raise StepFailed(fact, hint="mend them in a transform", key="evaluate.weights")
+    if not found.any():
+        hint = "a row of weight 0 does not count, so none does"
+        raise StepFailed(f'all of the weights "{name}" are 0', hint=hint, key="evaluate.weights")
+    return found
 
 
 def overall(metrics: Sequence[str], judged: Judged) -> dict[str, Any]:
@@ -174,21 +203,13 @@ def class_indexes(column: pa.ChunkedArray, classes: Sequence[object], target: st
 
 
 def by_slice(
-    table: pa.Table, column: str, index: int, judged: Judged, params: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    """Each value of a slice column, the most frequent first, with its metrics."""
-    values = slice_values(table, column, f"evaluate.slices.{index}")
-    counts = pc.value_counts(values).to_pylist()
-    if len(counts) > MAX_SLICE_VALUES:
-        raise StepFailed(
-            f'"{column}" has {len(counts):,} values',
-            hint="slice by a column of few values",
-            key=f"evaluate.slices.{index}",
-        )
-    labels = np.array(values.to_pylist(), dtype=object)
-    for item in sorted(counts, key=lambda item: (-item["counts"], str(item["values"]))):
-        part = judged.rows(labels == item["values"])
-        yield {"value": item["values"], "rows": item["counts"], **in_part(params["metrics"], part)}
+    membership: pa.ChunkedArray, wanted: Slice, judged: Judged, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Each part of a slice with its rows and metrics."""
+    return [
+        {"value": name, "rows": int(mask.sum()), **in_part(metrics, judged.rows(mask))}
+        for name, mask in parts(membership, wanted)
+    ]
 
 
 def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
@@ -198,11 +219,6 @@ def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
         "metrics": {name: estimate.value for name, estimate in found.items()},
         "intervals": {name: estimate.ends for name, estimate in found.items()},
     }
-
-
-def slice_values(table: pa.Table, column: str, key: str) -> pa.ChunkedArray:
-    """A slice column as text; null is "(none)"."""
-    return require_column(table, column, key).cast(pa.string()).fill_null("(none)")
 
 
 def curves(judged: Judged) -> dict[str, Any]:
@@ -248,16 +264,18 @@ def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Co
     return {"max_difference": float(np.max(np.abs(shown - judged.score))), "label_flips": flips, "rows": len(scores)}
 
 
-def predictions(table: pa.Table, judged: Judged, slices: Sequence[str]) -> pa.Table:
-    """Truth, label and scores of every row, with its slice columns: what gates need and nothing else."""
+def predictions(judged: Judged, slices: Mapping[str, pa.ChunkedArray]) -> pa.Table:
+    """Truth, label and scores of every row, with its weight and its part of each slice: what gates need, no more."""
     columns: dict[str, pa.Array | pa.ChunkedArray] = {"true": pa.array(judged.true), "label": pa.array(judged.label)}
     if judged.score.ndim == 1:
         columns["score"] = pa.array(judged.score.astype(np.float64))
     else:
         for index in range(judged.score.shape[1]):
             columns[f"score.{index}"] = pa.array(judged.score[:, index].astype(np.float64))
-    for index, name in enumerate(slices):
-        columns[f"slice.{name}"] = slice_values(table, name, f"evaluate.slices.{index}")
+    if judged.weights is not None:
+        columns["weight"] = pa.array(judged.weights)
+    for name, membership in slices.items():
+        columns[f"slice.{name}"] = membership
     return pa.table(columns)
 
 
@@ -271,4 +289,5 @@ def judged_from(table: pa.Table, evaluation: Mapping[str, Any]) -> Judged:
         label=table.column("label").to_numpy(),
         score=stacked[0] if scores == ["score"] else np.stack(stacked, axis=1),
         classes=len(evaluation["classes"] or ()),
+        weights=table.column("weight").to_numpy() if "weight" in table.column_names else None,
     )

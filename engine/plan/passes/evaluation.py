@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.plan.model import Draft, Source, Step
 from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, trainer_key
 from engine.resolve.model import ResolvedSpec
-from engine.resolve.questions import step_question
+from engine.resolve.questions import judging_questions, step_question
 from engine.spec.model import Gate
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 
@@ -17,15 +17,17 @@ def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
     common = {
         "target": spec.target,
         "metrics": list(spec.evaluate.metrics),
-        "slices": list(spec.evaluate.slices),
+        "slices": [item.model_dump(mode="json") for item in spec.evaluate.slices],
+        **({} if spec.evaluate.weights is None else {"weights": spec.evaluate.weights}),
     }
+    judging = (step_question("evaluate").key, *(question.key for question in judging_questions(spec)))
     evaluate = Step(
         id="evaluate",
         kind="evaluate",
         params=common,
         inputs={"table": table, "model": MODEL, "signature": SIGNATURE, "native": NATIVE},
         outputs=("evaluation", "predictions"),
-        code=(step_question("evaluate").key, trainer_key(spec)),
+        code=(*judging, trainer_key(spec)),
         key=("evaluate",),
     )
     baselines = [
@@ -35,7 +37,7 @@ def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
             params={**common, "model": pin.digest, "version": pin.version},
             inputs={"table": table, "signature": SIGNATURE},
             outputs=("evaluation", "predictions"),
-            code=(step_question("evaluate").key,),
+            code=judging,
             key=("evaluate", "gates"),
         )
         for ref, pin in sorted(resolved.answers.models.items())
