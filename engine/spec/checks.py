@@ -165,9 +165,12 @@ def last_mention(spec: Spec, name: str) -> KeyPath:
 
 def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A model that reads its target has learned nothing."""
-    if spec.target in spec.features.names:
-        fact = f"the target {shown(spec.target)} is among the features"
-        yield Finding(rule="target-is-feature", path=last_mention(spec, spec.target), fact=fact, hint="remove it there")
+    for name in dict.fromkeys([*spec.targets, *([spec.group] if spec.group else [])]):
+        if name in spec.features.names:
+            what = "target" if name in spec.targets else "group"
+            fact = f"the {what} {shown(name)} is among the features"
+            path = last_mention(spec, name)
+            yield Finding(rule="target-is-feature", path=path, fact=fact, hint="remove it there")
 
 
 def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
@@ -176,7 +179,8 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
         (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
     ]
     wanted += [(("features", "categorical", index), name) for index, name in enumerate(spec.features.categorical)]
-    wanted.append((("target",), spec.target))
+    wanted += [(target_path(spec, index), name) for index, name in enumerate(spec.targets)]
+    wanted += [(("group",), spec.group)] if spec.group else []
     judging = list(columns_of_evaluation(spec))
     seen: set[KeyPath] = set()
     for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *judging])):
@@ -191,6 +195,11 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
                     fact=fact,
                     hint=suggestion(name, known_columns(source, surroundings)),
                 )
+
+
+def target_path(spec: Spec, index: int) -> KeyPath:
+    """Where the target, or one of several, is written."""
+    return ("target",) if isinstance(spec.target, str) else ("target", index)
 
 
 def columns_of_evaluation(spec: Spec) -> Iterator[tuple[KeyPath, str]]:

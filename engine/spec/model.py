@@ -65,8 +65,17 @@ def column_alone(value: object) -> object:
     return {"column": value} if isinstance(value, str) else value
 
 
+def column_or_several(value: object) -> object:
+    """A column's name, or a list of several; of one, the name."""
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a column, or a list of columns")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0)]
+Target = Annotated[str | tuple[str, ...], BeforeValidator(column_or_several)]
 Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -303,20 +312,29 @@ class Cluster(Section):
 
 
 class Spec(Section):
-    """One model, from its data to its alarms."""
+    """One model, from its data to its alarms.
+
+    Several targets are labels, each 0 or 1. ``group`` is the column that says which rows are ranked together.
+    """
 
     name: Name
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     data: Mapping[Label, DataSource] = Field(min_length=1)
     transform: Items[Transform] = ()
     features: Features
-    target: str
+    target: Target
+    group: str | None = None
     train: Train
     evaluate: Evaluate
     serve: Serve = Serve()
     monitor: Monitor | None = None
     sweep: Sweep = Sweep()
     cluster: Cluster = Cluster()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target column, or all of several labels."""
+        return (self.target,) if isinstance(self.target, str) else self.target
 
 
 KeyPath = tuple[str | int, ...]

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sklearn.metrics import roc_curve
 
 from engine.digest import plain
 from engine.errors import StepFailed
 from engine.plugins import PluginFailed
 from engine.serve.onnx import open_session
-from engine.spec.vocabulary import METRICS
-from engine.steps.columns import require_column, require_rows, require_target
+from engine.spec.vocabulary import METRICS, VALUES
+from engine.steps.columns import require_rows
 from engine.steps.context import Context
 from engine.steps.intervals import CONFIDENCE, estimates
-from engine.steps.metrics import AnyArray, FloatArray, Judged, is_for
+from engine.steps.judging import judge, predictions, require_scores, weights_of
+from engine.steps.judging import judged_from as judged_from
+from engine.steps.metrics import Judged, is_for
 from engine.steps.model import Artifact, Inputs, Outputs
 from engine.steps.slices import Slice, memberships, parts, slice_of
 
@@ -45,18 +46,16 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     data = context.store.read(params["model"]) if "model" in params else context.data(inputs["model"])
     answered = open_session(data, threads=context.cpus).predict(table)
     require_scores(answered.scores, table, signature)
-    judged = replace(judge(table, signature, answered.scores, params["target"]), weights=weights)
+    judged = replace(judge(table, signature, answered.scores, params), weights=weights)
     evaluation: dict[str, Any] = {
         "task": signature["task"],
         "rows": table.num_rows,
         "classes": signature["classes"],
         "positive": signature["classes"][1] if signature["task"] == "binary" else None,
         "weights": params.get("weights"),
-        "metrics": overall(params["metrics"], judged),
-        "slices": {
-            wanted["name"]: by_slice(slices[wanted["name"]], wanted, judged, params["metrics"])
-            for wanted in map(slice_of, params["slices"])
-        },
+        **({"levels": list(judged.levels)} if judged.levels else {}),
+        **({"groups": len(np.unique(judged.groups))} if judged.groups is not None else {}),
+        **figures(judged, slices, signature, params),
         "curves": curves(judged),
         "parity": parity(inputs.get("native"), table, judged, context),
     }
@@ -69,43 +68,43 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     )
 
 
-def weights_of(table: pa.Table, name: str | None) -> FloatArray | None:
-    """How much each row counts, by the column called ``name``.
+def figures(
+    judged: Judged, slices: Mapping[str, pa.ChunkedArray], signature: Mapping[str, Any], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The metrics: overall, in each slice, and of each label where there are several.
 
     Raises:
-        StepFailed: for a column that is no number, or has values that are none, are below 0, or are all 0.
+        PluginFailed: naming the entry of ``evaluate.metrics`` whose plugin is wrong.
     """
-    if name is None:
-        return None
-    column = require_column(table, name, "evaluate.weights")
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        hint = "name a column of numbers, or make one in a transform"
-        raise StepFailed(f'the weights "{name}" are {kind}, not numbers', hint=hint, key="evaluate.weights")
-    found = np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    for what, wrong in (("are missing or infinite", ~np.isfinite(found)), ("are below 0", found < 0)):
-        if wrong.any():
-            fact = f'{int(wrong.sum()):,} of the weights "{name}" {what}'
-            raise StepFailed(fact, hint="mend them in a transform", key="evaluate.weights")
-    if not found.any():
-        hint = "a row of weight 0 does not count, so none does"
-        raise StepFailed(f'all of the weights "{name}" are 0', hint=hint, key="evaluate.weights")
-    return found
+    metrics: Sequence[str] = params["metrics"]
+    try:
+        return {
+            "metrics": overall(metrics, judged),
+            "slices": {
+                wanted["name"]: by_slice(slices[wanted["name"]], wanted, judged, metrics)
+                for wanted in map(slice_of, params["slices"])
+            },
+            **by_label(judged, signature["classes"], metrics),
+        }
+    except PluginFailed as error:
+        if error.key in metrics:
+            error.key = f"evaluate.metrics.{metrics.index(error.key)}"
+        raise
 
 
 def overall(metrics: Sequence[str], judged: Judged) -> dict[str, Any]:
     """Each metric with its rows and its interval.
 
     Raises:
-        PluginFailed: naming the entry of ``evaluate.metrics`` whose plugin gives no number.
+        PluginFailed: when a plugin's metric gives no number.
     """
     found = {}
-    for index, (name, estimate) in enumerate(estimates(metrics, judged).items()):
+    for name, estimate in estimates(metrics, judged).items():
         if estimate.value is None and name not in METRICS:
             raise PluginFailed(
                 f"the metric {name} gave nan on all {len(judged.true):,} rows",
                 hint="mend it, or choose data on which it is defined",
-                key=f"evaluate.metrics.{index}",
+                key=name,
             )
         found[name] = {
             "value": estimate.value,
@@ -116,29 +115,6 @@ def overall(metrics: Sequence[str], judged: Judged) -> dict[str, Any]:
             "method": estimate.method,
         }
     return found
-
-
-def require_scores(scores: AnyArray, table: pa.Table, signature: Mapping[str, Any]) -> None:
-    """Refuse predictions that are no numbers.
-
-    Raises:
-        StepFailed: naming the features that have missing values.
-    """
-    lost = int(np.sum(~np.isfinite(scores).reshape(len(scores), -1).all(axis=1)))
-    if not lost:
-        return
-    missing = {item["name"]: missing_values(table.column(item["name"])) for item in signature["inputs"]}
-    named = ", ".join(f"{name} ({count:,})" for name, count in missing.items() if count) or "none of them"
-    raise StepFailed(
-        f"the model gives no number for {lost:,} of {len(scores):,} rows; features with missing values: {named}",
-        hint="`impute: median` in train.with, an estimator that takes NaN, or a transform that drops such rows",
-        key="evaluate.data",
-    )
-
-
-def missing_values(column: pa.ChunkedArray) -> int:
-    """How many values are null or NaN."""
-    return int(pc.sum(pc.is_null(column, nan_is_null=True)).as_py() or 0)
 
 
 def suitable(metrics: Sequence[str], task: Any) -> None:
@@ -155,53 +131,6 @@ def suitable(metrics: Sequence[str], task: Any) -> None:
             )
 
 
-def judge(table: pa.Table, signature: Mapping[str, Any], scores: AnyArray, target: str) -> Judged:
-    """Predictions beside the truth.
-
-    Raises:
-        StepFailed: for a target that is missing, null, or a class that the model has never seen.
-    """
-    column = require_target(table, target)
-    if column.null_count:
-        raise StepFailed(
-            f'{column.null_count:,} rows have no "{target}"', hint="drop them in a transform", key="target"
-        )
-    if signature["task"] == "regression":
-        return Judged(task="regression", true=as_floats(column, target), label=scores, score=scores)
-    classes = signature["classes"]
-    true = class_indexes(column, classes, target)
-    label = (scores > 0.5).astype(np.int64) if scores.ndim == 1 else scores.argmax(axis=1)
-    return Judged(task=signature["task"], true=true, label=label, score=scores, classes=len(classes))
-
-
-def as_floats(column: pa.ChunkedArray, target: str) -> AnyArray:
-    """A numeric target as float64.
-
-    Raises:
-        StepFailed: when it is not numeric.
-    """
-    try:
-        values: AnyArray = column.cast(pa.float64()).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise StepFailed(f'the target "{target}" is {column.type}, not a number', key="target") from error
-    return values
-
-
-def class_indexes(column: pa.ChunkedArray, classes: Sequence[object], target: str) -> AnyArray:
-    """Each row's class as its index in ``classes``."""
-    values = column.cast(pa.int64()) if pa.types.is_boolean(column.type) else column
-    known = {str(item): index for index, item in enumerate(classes)}
-    distinct = {str(item) for item in pc.unique(values).to_pylist()}
-    strangers = sorted(distinct - set(known))
-    if strangers:
-        raise StepFailed(
-            f'the model has never seen the class "{strangers[0]}" of "{target}"',
-            hint=f"it knows {', '.join(known)}; train on data that has it",
-            key="target",
-        )
-    return np.array([known[str(item)] for item in values.to_pylist()], dtype=np.int64)
-
-
 def by_slice(
     membership: pa.ChunkedArray, wanted: Slice, judged: Judged, metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -210,6 +139,19 @@ def by_slice(
         {"value": name, "rows": int(mask.sum()), **in_part(metrics, judged.rows(mask))}
         for name, mask in parts(membership, wanted)
     ]
+
+
+def by_label(judged: Judged, labels: Sequence[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """Of several labels, each as a question of two classes, in the metrics that have two classes; else nothing."""
+    if judged.task != "multilabel":
+        return {}
+    alone = [name for name in metrics if is_for(name, "binary") and name in METRICS]
+    return {
+        "labels": [
+            {"value": name, "rows": len(judged.true), **in_part(alone, judged.of_label(number))}
+            for number, name in enumerate(labels)
+        ]
+    }
 
 
 def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
@@ -222,9 +164,9 @@ def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
 
 
 def curves(judged: Judged) -> dict[str, Any]:
-    """What a report draws: ROC and calibration for two classes, the residuals for regression."""
-    if judged.task == "regression":
-        counts, edges = np.histogram(judged.score - judged.true, bins=4 * BINS)
+    """What a report draws: ROC and calibration for two classes, the residuals of predicted values."""
+    if judged.task in VALUES:
+        counts, edges = np.histogram(judged.label - judged.true, bins=4 * BINS)
         return {"residuals": {"edges": edges.tolist(), "counts": counts.tolist()}}
     if judged.task != "binary" or len(np.unique(judged.true)) < 2:
         return {}
@@ -252,7 +194,7 @@ def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Co
         return None
     model, _ = context.private(native)
     scores = np.asarray(model.scores(table), dtype=np.float64)
-    if judged.task == "regression":
+    if judged.task in (*VALUES, "ranking"):
         scale = np.maximum(np.abs(scores), 1.0)
         return {
             "max_difference": float(np.max(np.abs(scores - judged.score) / scale)),
@@ -260,34 +202,6 @@ def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Co
             "rows": len(scores),
         }
     shown = scores[:, 1] if judged.task == "binary" else scores
-    flips = int(np.sum(scores.argmax(axis=1) != judged.label))
+    label = (scores > 0.5) if judged.task == "multilabel" else scores.argmax(axis=1)
+    flips = int(np.sum(label != judged.label))
     return {"max_difference": float(np.max(np.abs(shown - judged.score))), "label_flips": flips, "rows": len(scores)}
-
-
-def predictions(judged: Judged, slices: Mapping[str, pa.ChunkedArray]) -> pa.Table:
-    """Truth, label and scores of every row, with its weight and its part of each slice: what gates need, no more."""
-    columns: dict[str, pa.Array | pa.ChunkedArray] = {"true": pa.array(judged.true), "label": pa.array(judged.label)}
-    if judged.score.ndim == 1:
-        columns["score"] = pa.array(judged.score.astype(np.float64))
-    else:
-        for index in range(judged.score.shape[1]):
-            columns[f"score.{index}"] = pa.array(judged.score[:, index].astype(np.float64))
-    if judged.weights is not None:
-        columns["weight"] = pa.array(judged.weights)
-    for name, membership in slices.items():
-        columns[f"slice.{name}"] = membership
-    return pa.table(columns)
-
-
-def judged_from(table: pa.Table, evaluation: Mapping[str, Any]) -> Judged:
-    """The predictions that :func:`predictions` wrote."""
-    scores = [name for name in table.column_names if name == "score" or name.startswith("score.")]
-    stacked = [table.column(name).to_numpy() for name in scores]
-    return Judged(
-        task=evaluation["task"],
-        true=table.column("true").to_numpy(),
-        label=table.column("label").to_numpy(),
-        score=stacked[0] if scores == ["score"] else np.stack(stacked, axis=1),
-        classes=len(evaluation["classes"] or ()),
-        weights=table.column("weight").to_numpy() if "weight" in table.column_names else None,
-    )

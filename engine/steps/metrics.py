@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -72,7 +73,7 @@ def compute(name: str, judged: Judged) -> float | None:
     """A metric, or ``None`` where it is not defined: no rows, or one class only where two are needed.
 
     Raises:
-        PluginFailed: when a plugin's metric raises, or gives back what is no number.
+        PluginFailed: when a plugin's metric raises, or gives back what is no number; its key is the metric's name.
     """
     if not is_defined(name, judged):
         return None
@@ -107,10 +108,12 @@ def plugin(name: str) -> Callable[[Judged], float]:
         except FAULTS as error:
             fact = f"the metric {name} raised {type(error).__name__} {on}: {error}"
             hint = "mend it; where it is not defined, as on one class only, let it return nan"
-            raise PluginFailed(fact, hint=hint) from error
+            details = "".join(traceback.format_tb(error.__traceback__)[1:])
+            raise PluginFailed(fact, hint=hint, details=details, key=name) from error
         if not isinstance(found, Real) or isinstance(found, bool):
             fact = f"the metric {name} gave back {type(found).__name__} {on}, not a number"
-            raise PluginFailed(fact, hint="a metric is a function (y_true, y_pred, y_score, weights) -> float")
+            hint = "a metric is a function (y_true, y_pred, y_score, weights) -> float"
+            raise PluginFailed(fact, hint=hint, key=name)
         return float(found)
 
     return value

@@ -27,6 +27,7 @@ KEYS: dict[str, tuple[str, list[str]]] = {
     "features.numeric": ("I", ["features.numeric=[x]"]),
     "features.categorical": ("I", ["+features.categorical=[group]"]),
     "target": ("I", ["target=x", "features.numeric=[z]"]),
+    "group": ("I", ["+group=z", "features.numeric=[x]"]),
     "train.uses": ("I", ["train.uses=sklearn", "train.with={estimator: sklearn.linear_model.Ridge}"]),
     "train.data": ("I", ["train.data=test"]),
     "train.with": ("I", ["train.with={ridge: 0.5}"]),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.plan.model import Draft, Source, Step
-from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, trainer_key
+from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, trainer_key, written_target
 from engine.resolve.model import ResolvedSpec
-from engine.resolve.questions import judging_questions, step_question
+from engine.resolve.questions import judging_questions, metric_questions, step_question
 from engine.spec.model import Gate
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
 
@@ -15,7 +15,8 @@ def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
     spec = resolved.spec
     table = draft.tables[spec.evaluate.data]
     common = {
-        "target": spec.target,
+        "target": written_target(spec),
+        **({} if spec.group is None else {"group": spec.group}),
         "metrics": list(spec.evaluate.metrics),
         "slices": [item.model_dump(mode="json") for item in spec.evaluate.slices],
         **({} if spec.evaluate.weights is None else {"weights": spec.evaluate.weights}),
@@ -79,7 +80,7 @@ def gate_step(index: int, gate: Gate, draft: Draft, resolved: ResolvedSpec) -> S
         kind="gate",
         params=params,
         inputs=inputs,
-        code=(step_question("gate").key,),
+        code=(step_question("gate").key, *(question.key for question in metric_questions([gate.metric]))),
         outputs=() if measures else ("verdict",),
         key=("evaluate", "gates", index),
         measures=measures,
