@@ -17,7 +17,7 @@ from engine.serve.onnx import open_session
 from engine.spec.vocabulary import METRICS, VALUES
 from engine.steps.columns import require_rows
 from engine.steps.context import Context
-from engine.steps.intervals import CONFIDENCE, estimates
+from engine.steps.intervals import CONFIDENCE, DRAWS_IN_PART, estimates
 from engine.steps.judging import judge, predictions, require_scores, weights_of
 from engine.steps.judging import judged_from as judged_from
 from engine.steps.metrics import Judged, is_for
@@ -156,7 +156,7 @@ def by_label(judged: Judged, labels: Sequence[str], metrics: Sequence[str]) -> d
 
 def in_part(metrics: Sequence[str], part: Judged) -> dict[str, Any]:
     """The metrics of some rows, and the ends of their intervals."""
-    found = estimates(metrics, part)
+    found = estimates(metrics, part, draws=DRAWS_IN_PART)
     return {
         "metrics": {name: estimate.value for name, estimate in found.items()},
         "intervals": {name: estimate.ends for name, estimate in found.items()},

@@ -8,9 +8,10 @@ wilson       shares of rows: accuracy, precision, recall, coverage (Wilson, 1927
 delong       ROC AUC of two classes (DeLong, DeLong and Clarke-Pearson, 1988, Biometrics 44:837-845)
 student      means of a value a row or a query, and what is monotone in one (Student, 1908, Biometrika 6:1-25);
              with weights the error of a ratio of two means (Cochran, 1977, Sampling Techniques, 6.3)
-bootstrap    the rest: the spread over :data:`DRAWS` draws (Efron and Tibshirani, 1993, An Introduction to the
-             Bootstrap, 13.2; 200 draws are plenty for a standard error, 6.4), on the logit scale for metrics
-             between 0 and 1 (Boyd, Eng and Page, 2013, ECML PKDD, 451-466, for the average precision)
+bootstrap    the rest: the spread over :data:`DRAWS` draws, fewer for many rows (Efron and Tibshirani, 1993, An
+             Introduction to the Bootstrap, 13.2; for a standard error 50 draws are often enough and 200 nearly
+             always, 6.4); on the logit scale for metrics between 0 and 1 (Boyd, Eng and Page, 2013, ECML PKDD,
+             451-466, for the average precision)
 ===========  ========================================================================================================
 
 Every interval is two-sided. It is about the rows as a sample: it knows nothing of drift.
@@ -33,10 +34,11 @@ from engine.steps.ranking import RANKING
 from engine.steps.resampling import LOSSES, SEED, resampled, right
 
 CONFIDENCE = 0.95
-DRAWS = 200
-MOST_ROWS_DRAWN = 2_000_000
-"""Rows times draws for a metric of a plugin, which is called on each draw anew."""
-FEWEST_DRAWS = 50
+DRAWS, DRAWS_IN_PART, FEWEST_DRAWS = 200, 100, 50
+MOST_ROWS = 20_000_000
+"""Rows times draws, beyond which there are fewer draws."""
+MOST_ROWS_OF_PLUGINS = 2_000_000
+"""The same for a metric of a plugin, which is called on each draw anew."""
 MOST_UNDEFINED = 0.1
 """The share of draws on which a metric may be undefined, as on one class only, and still have an interval."""
 DIGITS = 6
@@ -63,12 +65,14 @@ class Estimate:
         return [self.low, self.high]
 
 
-def estimates(names: Sequence[str], judged: Judged, confidence: float = CONFIDENCE) -> dict[str, Estimate]:
-    """Every metric with its interval."""
+def estimates(
+    names: Sequence[str], judged: Judged, confidence: float = CONFIDENCE, draws: int = DRAWS
+) -> dict[str, Estimate]:
+    """Every metric with its interval, from ``draws`` draws at most where it takes draws."""
     values = {name: compute(name, judged) for name in names}
     found = {name: closed(name, value, judged, confidence) for name, value in values.items() if value is not None}
     rest = [name for name, estimate in found.items() if estimate is None]
-    drawn = bootstrap({name: values[name] for name in rest}, judged, confidence)
+    drawn = bootstrap({name: values[name] for name in rest}, judged, confidence, draws)
     return {name: drawn.get(name) or found.get(name) or Estimate(value=values[name]) for name in names}
 
 
@@ -189,14 +193,14 @@ def student(values: FloatArray, weights: FloatArray | None, confidence: float = 
 # -- the rest ------------------------------------------------------------------------------------------------------
 
 
-def bootstrap(values: Mapping[str, float | None], judged: Judged, confidence: float) -> dict[str, Estimate]:
+def bootstrap(values: Mapping[str, float | None], judged: Judged, confidence: float, draws: int) -> dict[str, Estimate]:
     """Estimates by drawing rows: all of our metrics on the same draws, those of plugins on the first of them."""
     ours = {name: value for name, value in values.items() if name in FUNCTIONS}
     theirs = {name: value for name, value in values.items() if name not in FUNCTIONS}
-    fewer = max(FEWEST_DRAWS, min(DRAWS, MOST_ROWS_DRAWN // max(len(judged.true), 1)))
     found = {}
-    for group, draws in ((ours, DRAWS), (theirs, fewer)):
-        drawn = resampled(list(group), judged, draws, SEED) if group else {}
+    for group, most in ((ours, MOST_ROWS), (theirs, MOST_ROWS_OF_PLUGINS)):
+        affordable = max(FEWEST_DRAWS, most // max(len(judged.true), 1))
+        drawn = resampled(list(group), judged, min(draws, affordable), SEED) if group else {}
         for name, value in group.items():
             assert value is not None
             found[name] = drawn_estimate(name, value, drawn[name], judged, confidence)

@@ -281,33 +281,36 @@ MICRO: Mapping[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] 
 # -- ranks and others -----------------------------------------------------------------------------------------------
 
 
-def ordered(score: AnyArray) -> tuple[AnyArray, AnyArray | None]:
-    """The order of ascending scores, and where each group of equal scores begins; ``None`` when all differ."""
-    order = np.argsort(score, kind="stable")
-    ascending = score[order]
-    starts = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1]]))
-    return order, None if len(starts) == len(score) else starts
-
-
-def grouped(values: FloatArray, starts: AnyArray | None) -> FloatArray:
-    """Sums over groups of equal scores."""
-    return values if starts is None else np.add.reduceat(values, starts, axis=1)
-
-
 def area(true: AnyArray, score: AnyArray) -> Weighted:
     """The area under the ROC curve of two classes: the weighted share of pairs in the right order, ties by half."""
-    order, starts = ordered(score)
-    positive = (true[order] == 1).astype(np.float64)
+    positive, negative = by_score(true == 1, score), by_score(true != 1, score)
+    below = np.searchsorted(score[negative], score[positive], side="left")
+    up_to = np.searchsorted(score[negative], score[positive], side="right")
+    tied = not np.array_equal(below, up_to)
 
     def value(weights: FloatArray) -> FloatArray:
-        sorted_weights = np.take(weights, order, axis=1)
-        above = grouped(sorted_weights * positive, starts)
-        below = grouped(sorted_weights, starts) - above
-        passed = np.cumsum(below, axis=1)
+        above, passed = np.take(weights, positive, axis=1), running(np.take(weights, negative, axis=1))
         pairs = total(above) * passed[:, -1]
-        return quotient(total(above * (passed - below / 2)), pairs)
+        share = np.take(passed, below, axis=1)
+        if tied:
+            share = (share + np.take(passed, up_to, axis=1)) / 2
+        return quotient(total(above * share), pairs)
 
     return value
+
+
+def by_score(chosen: AnyArray, score: AnyArray) -> AnyArray:
+    """The numbers of the chosen rows, the lowest score first."""
+    rows = np.flatnonzero(chosen)
+    found: AnyArray = rows[np.argsort(score[rows], kind="stable")]
+    return found
+
+
+def running(values: FloatArray) -> FloatArray:
+    """The sums of the first 0, 1, ... values of each line: one more than there are."""
+    sums = np.zeros((len(values), values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def roc_auc(judged: Judged) -> Weighted:
@@ -318,16 +321,20 @@ def roc_auc(judged: Judged) -> Weighted:
 
 
 def average_precision(judged: Judged) -> Weighted:
-    """The mean precision at the positives: the sum over thresholds of the gain in recall times the precision."""
-    order, starts = ordered(-judged.score)
-    positive = (judged.true[order] == 1).astype(np.float64)
+    """The mean over the positives of the precision at their score: of those that score as high or higher, ties too."""
+    score = -judged.score
+    every, positive = by_score(np.ones(len(score), dtype=bool), score), by_score(judged.true == 1, score)
+    among_all = np.searchsorted(score[every], score[positive], side="right")
+    among_positives = np.searchsorted(score[positive], score[positive], side="right")
+    distinct = np.array_equal(among_positives, np.arange(1, len(positive) + 1))
 
     def value(weights: FloatArray) -> FloatArray:
-        sorted_weights = np.take(weights, order, axis=1)
-        found = grouped(sorted_weights * positive, starts)
-        so_far = np.cumsum(grouped(sorted_weights, starts), axis=1)
-        hits = np.cumsum(found, axis=1)
-        return quotient(total(found * ratio(hits, so_far)), hits[:, -1])
+        found = np.take(weights, positive, axis=1)
+        hits = running(found)
+        whole = hits[:, -1]
+        hits = hits[:, 1:] if distinct else np.take(hits, among_positives, axis=1)
+        so_far = np.take(running(np.take(weights, every, axis=1)), among_all, axis=1)
+        return quotient(total(found * hits / np.maximum(so_far, np.finfo(np.float64).tiny)), whole)
 
     return value
 

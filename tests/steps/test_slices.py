@@ -14,7 +14,7 @@ from engine.errors import StepFailed
 from engine.steps import gate
 from engine.steps.context import Context
 from engine.steps.evaluate import judged_from
-from engine.steps.intervals import estimates
+from engine.steps.intervals import DRAWS_IN_PART, estimates
 from engine.steps.model import Inputs
 from engine.steps.slices import memberships, parts, range_names, slice_of
 from engine.store.objects import ObjectStore
@@ -173,7 +173,7 @@ def test_weights_are_honoured_by_metrics_intervals_and_slices_and_kept_with_the_
         assert found["value"] != plain[name].value
     part = evaluation["slices"]["group"][0]
     mask = np.array(table.column("slice.group").to_pylist()) == part["value"]
-    inside = estimates(METRICS, side.rows(mask))
+    inside = estimates(METRICS, side.rows(mask), draws=DRAWS_IN_PART)
     assert part["metrics"] == {name: estimate.value for name, estimate in inside.items()}
     assert part["intervals"] == {name: estimate.ends for name, estimate in inside.items()}
 
