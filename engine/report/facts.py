@@ -50,10 +50,11 @@ def facts(report: Report) -> Facts:
         rows=count(evaluation.get("rows")),
         classes=tuple(words(item) for item in sequence(evaluation.get("classes"))),
         positive=words(evaluation.get("positive")),
+        weights=words(evaluation.get("weights")),
         metrics=metrics,
         overall={measure.name: measure.value for measure in metrics},
         gates=tuple(gate(mapping(item)) for item in sequence(run.get("gates"))),
-        slices=slices(mapping(evaluation.get("slices"))),
+        slices=slices({**mapping(evaluation.get("slices")), **labels(evaluation)}),
         pins=pins(mapping(run.get("pins"))),
         steps=tuple(step(mapping(item)) for item in sequence(run.get("steps"))),
         parity=parity(mapping(evaluation.get("parity"))),
@@ -105,6 +106,12 @@ def step(document: Document) -> Step:
         seconds=number(document.get("seconds")),
         digest=bare(words(document.get("digest"))),
     )
+
+
+def labels(evaluation: Document) -> Document:
+    """Each of several labels, where there are some, in the form of slices."""
+    found = sequence(evaluation.get("labels"))
+    return {"label": found} if found else {}
 
 
 def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:

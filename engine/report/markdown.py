@@ -77,6 +77,8 @@ def metrics(said: Facts) -> Iterator[str]:
         for item in said.metrics
     ]
     yield table(("metric", ">value", f">{words.confidence(said.metrics) or 'interval'}", ">rows"), found)
+    if said.weights:
+        yield f"Rows are weighted by {code(said.weights)}."
     yield f"<sub>{escaped(words.provenance(said))}</sub>"
 
 

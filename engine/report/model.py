@@ -161,6 +161,7 @@ class Facts:
     rows: int | None
     classes: tuple[str, ...]
     positive: str
+    weights: str
     metrics: tuple[Measure, ...]
     gates: tuple[Gate, ...]
     slices: Mapping[str, tuple[Slice, ...]]

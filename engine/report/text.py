@@ -39,6 +39,8 @@ def heading(said: Facts) -> Iterator[str]:
     yield keyed("run", f"{said.run_id}{answered}")
     if said.target:
         yield keyed("target", said.target)
+    if said.weights:
+        yield keyed("weights", said.weights)
     if said.started:
         yield keyed("started", said.started)
     yield keyed("took", words.duration(said.seconds))

@@ -140,12 +140,12 @@ def rows(value: int | None) -> str:
 
 
 def between(interval: Interval | None) -> str:
-    """``0.6547 to 0.6679``, nothing where there is no interval."""
-    return "" if interval is None else f"{figure(interval[0])} to {figure(interval[1])}"
+    """``[0.6547, 0.6679]``, nothing where there is no interval."""
+    return "" if interval is None else f"[{figure(interval[0])}, {figure(interval[1])}]"
 
 
 def surely(measure: Measure) -> str:
-    """A metric's interval with its confidence: ``0.6547 to 0.6679 at 95 %``."""
+    """A metric's interval with its confidence: ``[0.6547, 0.6679] at 95 %``."""
     if measure.interval is None or measure.confidence is None:
         return between(measure.interval)
     return f"{between(measure.interval)} at {percent(measure.confidence)}"
