@@ -93,12 +93,16 @@ def metrics(said: Facts) -> Iterator[str]:
         (
             code(item.name),
             words.figure(item.value),
+            words.between(item.interval),
             *(comparison(item, theirs) if theirs else ()),
             f"{item.rows:,}" if item.rows is not None else "",
         )
         for item in said.metrics
     ]
-    yield table(("metric", ">value", *beside, ">rows"), found)
+    between = words.confidence(said.metrics) or "interval"
+    yield table(("metric", ">value", f">{between}", *beside, ">rows"), found)
+    if said.weights:
+        yield f"Rows are weighted by {code(said.weights)}."
     yield f"<sub>{escaped(words.provenance(said))}</sub>"
     if theirs is not None:
         yield f"<sub>{escaped(words.production(theirs))}</sub>"
@@ -137,11 +141,17 @@ def slice_table(column: str, found: Sequence[Slice], names: Sequence[str]) -> st
             (
                 code(item.value),
                 f"{item.rows:,}" if item.rows is not None else "",
-                *(words.figure(item.metrics.get(name)) for name in names),
+                *(slice_cell(item, name) for name in names),
             )
             for item in found
         ],
     )
+
+
+def slice_cell(item: Slice, name: str) -> str:
+    """A slice's metric, and small beside it the interval."""
+    interval = words.between(item.intervals.get(name))
+    return words.figure(item.metrics.get(name)) + (f" <sub>{interval}</sub>" if interval else "")
 
 
 def pins(said: Facts) -> Iterator[str]:

@@ -77,6 +77,9 @@ def plugins_of(spec: Spec) -> Iterator[Asked]:
         yield "transform", transform.uses
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield "detector", detector.uses
+    for metric in spec.evaluate.metrics:
+        if ":" in metric:
+            yield "metric", metric
 
 
 def look_up(asked: Asked, root: Path) -> Description | EngineError:

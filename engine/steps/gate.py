@@ -184,7 +184,7 @@ def slice_differences(
     from engine.steps.compare import difference
 
     labels = np.array(column.to_pylist(), dtype=object)
-    names, counts = np.unique(labels, return_counts=True)
+    names, counts = np.unique([name for name in labels if name is not None], return_counts=True)
     chosen = [name for name, count in zip(names, counts, strict=True) if count >= gate["min_rows"]]
     return [
         (
