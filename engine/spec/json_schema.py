@@ -37,7 +37,8 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Spec.data": "Named sources. Each becomes one table, pinned to a commit and validated.",
     "Spec.transform": "What is done to the tables before anything is learned, in order.",
     "Spec.features": "The columns that the model reads, which are also the inputs of the server.",
-    "Spec.target": "The column that the model predicts.",
+    "Spec.target": "The column that the model predicts; several, of 0 and 1, for a model of several labels.",
+    "Spec.group": "The column whose equal values are ranked together, for ranking.",
     "Spec.train": "Which trainer learns from which source.",
     "Spec.evaluate": "How the model is judged, and the gates that it must pass to be registered.",
     "Spec.serve": "How the model is served. A change here makes no other run.",
@@ -64,7 +65,12 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Resources.retries": "How often the step is tried again when its process dies.",
     "Evaluate.data": "The source that the model is judged on.",
     "Evaluate.metrics": "What is computed of its predictions.",
-    "Evaluate.slices": "Columns; the metrics are also computed for each of their values.",
+    "Evaluate.weights": "The column that says how much a row counts.",
+    "Evaluate.slices": "Parts on which the metrics are also computed: a column's values or ranges, or where SQL holds.",
+    "Slice.name": "What the slice is called; by default as its column.",
+    "Slice.column": "Each of its values is a part, or each range of it.",
+    "Slice.ranges": "Ascending cuts of a numeric column: each range holds its lower cut.",
+    "Slice.sql": "A condition in SQL over the columns: the rows where it holds.",
     "Evaluate.gates": "What the model must reach. A run with a refused gate registers nothing.",
     "Gate.name": "By default metric.kind[slice]@baseline.",
     "Gate.metric": "A metric of evaluate.metrics, or a property or measurement of the model.",
@@ -172,7 +178,7 @@ HYDRA: Mapping[str, Schema] = {
         "additionalProperties": False,
     },
 }
-IN_LISTS = frozenset({"Transform", "Gate", "Detector", "Performance"})
+IN_LISTS = frozenset({"Transform", "Slice", "Gate", "Detector", "Performance"})
 """Sections that are items of lists: Hydra replaces a list whole, so each has all of its keys in one place."""
 
 
@@ -227,14 +233,20 @@ def with_names(section: str, key: str, value: Schema, known: Mapping[str, list[s
     """``value`` with the names that it may have."""
     match section, key:
         case ("Evaluate", "metrics"):
-            items = open_to_interpolation({"enum": known["metrics"]}, or_null=True)
-            return {**value, "items": items, "uniqueItems": True}
+            return {
+                **value,
+                "items": open_to_interpolation(or_own(known["metrics"]), or_null=True),
+                "uniqueItems": True,
+            }
+        case ("Evaluate", "slices"):
+            items: Schema = {"if": {"type": "string"}, "then": {}, "else": {"$ref": "#/definitions/Slice"}}
+            return {**value, "items": open_to_interpolation(items, or_null=True)}
         case ("Features", _):
             return {**value, "uniqueItems": True}
         case ("Gate", "metric"):
-            return {"enum": known["all"]}
+            return or_own(known["all"])
         case ("Performance", "metric"):
-            return {"enum": known["metrics"]}
+            return or_own(known["metrics"])
         case ("Sweep", "objective"):
             return {"enum": [*known["metrics"], None]}
         case ("Gate", "baseline"):
@@ -242,14 +254,19 @@ def with_names(section: str, key: str, value: Schema, known: Mapping[str, list[s
         case ("DataSource", "uri"):
             return {"type": "string", "pattern": URI}
         case (_, "uses"):
-            own: Schema = {"type": "string", "pattern": ":"}  # nothing yet is none, so that an editor offers the names
-            return {"if": own, "then": {"pattern": CLASS}, "else": {"enum": uses}}
+            return or_own(uses)
         case (_, "with"):
             return {**value, "not": {"required": ["_target_"]}}
         case ("Spec", "data"):
             (label, source), *_ = value.pop("patternProperties").items()
             return {**value, "propertyNames": {"pattern": label}, "additionalProperties": open_to_interpolation(source)}
     return value
+
+
+def or_own(names: list[str]) -> Schema:
+    """One of the names, or a class or function of the project."""
+    own: Schema = {"type": "string", "pattern": ":"}  # nothing yet is none, so that an editor offers the names
+    return {"if": own, "then": {"pattern": CLASS}, "else": {"enum": names}}
 
 
 def figures(metrics: Iterable[str]) -> dict[str, list[str]]:
