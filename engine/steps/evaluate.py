@@ -17,7 +17,8 @@ from engine.spec.vocabulary import METRICS
 from engine.steps.columns import require_column, require_rows, require_target
 from engine.steps.context import Context
 from engine.steps.metrics import AnyArray, Judged, compute, is_for
-from engine.steps.model import Artifact, Inputs, Outputs
+from engine.steps.model import Inputs, Outputs
+from engine.steps.parity import parity, with_parity
 
 CURVE_POINTS = 200
 BINS = 10
@@ -41,6 +42,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     answered = open_session(data, threads=context.cpus).predict(table)
     require_scores(answered.scores, table, signature)
     judged = judge(table, signature, answered.scores, params["target"])
+    summary, apart = parity(inputs.get("native"), table, judged, context)
     evaluation: dict[str, Any] = {
         "task": signature["task"],
         "rows": table.num_rows,
@@ -51,12 +53,12 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
             name: list(by_slice(table, name, index, judged, params)) for index, name in enumerate(params["slices"])
         },
         "curves": curves(judged),
-        "parity": parity(inputs.get("native"), table, judged, context),
+        "parity": summary,
     }
     return Outputs(
         artifacts={
             "evaluation": context.put_json(plain(evaluation)),
-            "predictions": context.put_table(predictions(table, judged, params["slices"])),
+            "predictions": context.put_table(with_parity(predictions(table, judged, params["slices"]), apart)),
         },
         byproducts={"metrics": {name: found["value"] for name, found in evaluation["metrics"].items()}},
     )
@@ -193,24 +195,6 @@ def calibration(judged: Judged) -> dict[str, list[float]]:
     predicted = np.bincount(bins, weights=judged.score, minlength=BINS)[filled] / rows[filled]
     observed = np.bincount(bins, weights=judged.true, minlength=BINS)[filled] / rows[filled]
     return {"predicted": predicted.tolist(), "observed": observed.tolist(), "rows": rows[filled].tolist()}
-
-
-def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Context) -> dict[str, Any] | None:
-    """How far the native model and its ONNX form differ on these rows: the largest difference, and label flips."""
-    if native is None:
-        return None
-    model, _ = context.private(native)
-    scores = np.asarray(model.scores(table), dtype=np.float64)
-    if judged.task == "regression":
-        scale = np.maximum(np.abs(scores), 1.0)
-        return {
-            "max_difference": float(np.max(np.abs(scores - judged.score) / scale)),
-            "label_flips": 0,
-            "rows": len(scores),
-        }
-    shown = scores[:, 1] if judged.task == "binary" else scores
-    flips = int(np.sum(scores.argmax(axis=1) != judged.label))
-    return {"max_difference": float(np.max(np.abs(shown - judged.score))), "label_flips": flips, "rows": len(scores)}
 
 
 def predictions(table: pa.Table, judged: Judged, slices: Sequence[str]) -> pa.Table:

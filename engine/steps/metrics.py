@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from engine.plugins import find, load
 from engine.spec.vocabulary import METRICS, Task
+from engine.steps.calibration import PARTS, part_of
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
@@ -106,4 +107,5 @@ FUNCTIONS: Mapping[str, Callable[[Judged], float]] = {
     "mse": lambda j: sk.mean_squared_error(j.true, j.score),
     "r2": lambda j: sk.r2_score(j.true, j.score),
     "rmse": lambda j: float(np.sqrt(sk.mean_squared_error(j.true, j.score))),
+    **{name: part_of(name) for name in PARTS},
 }

@@ -8,10 +8,12 @@ so do two models that are compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from engine.steps import calibration
 from engine.steps.metrics import FUNCTIONS, AnyArray, FloatArray, Judged, averaging, compute
 
 SEED = 20130101
@@ -242,7 +244,8 @@ OTHERS: Mapping[str, Callable[[Judged], Any]] = {
     "r2": r2,
     "rmse": rmse,
     "roc_auc": roc_auc,
+    **{name: partial(calibration.weighted, name) for name in calibration.PARTS},
 }
 KNOWN = frozenset({*LOSSES, *BY_CONFUSION, *OTHERS})
 """The metrics that need no repeated rows."""
-assert KNOWN == FUNCTIONS.keys()
+assert FUNCTIONS.keys() == KNOWN

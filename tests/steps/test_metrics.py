@@ -26,7 +26,23 @@ VALUES = RANDOM.normal(10, 2, N)
 GUESS = VALUES + RANDOM.normal(size=N)
 REGRESSION = Judged(task="regression", true=VALUES, label=GUESS, score=GUESS)
 
+
+def binned(true: Any, score: Any) -> list[tuple[int, float, float]]:
+    """Rows, mean score and share of truths in fifteen bins of equal mass, row by row."""
+    bins: dict[int, list[int]] = {}
+    for place, row in enumerate(np.argsort(score)):
+        bins.setdefault(int((place + 0.5) * 15 / len(true)), []).append(int(row))
+    return [(len(rows), float(score[rows].mean()), float(true[rows].mean())) for rows in bins.values()]
+
+
+BINS = binned(TRUE, SCORE)
+TOP_BINS = binned((MULTI.label == CLASS).astype(float), PROBABILITIES.max(axis=1))
 EXPECTED: list[tuple[str, Judged, float]] = [
+    ("brier_reliability", BINARY, sum(n * (p - y) ** 2 for n, p, y in BINS) / N),
+    ("brier_resolution", BINARY, sum(n * (y - TRUE.mean()) ** 2 for n, _, y in BINS) / N),
+    ("brier_uncertainty", BINARY, TRUE.mean() * (1 - TRUE.mean())),
+    ("ece", BINARY, sum(n * abs(p - y) for n, p, y in BINS) / N),
+    ("ece", MULTI, sum(n * abs(p - y) for n, p, y in TOP_BINS) / N),
     ("accuracy", BINARY, np.mean(BINARY.label == TRUE)),
     ("average_precision", BINARY, sk.average_precision_score(TRUE, SCORE)),
     ("balanced_accuracy", BINARY, sk.balanced_accuracy_score(TRUE, BINARY.label)),
