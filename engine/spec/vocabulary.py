@@ -82,6 +82,8 @@ COLUMN_CHECKS: tuple[str, ...] = (
 """Pandera's checks of a column. It passes over a name that it does not know, so a typo would check nothing."""
 
 PRODUCTION = "production"
+ALIASES: tuple[str, ...] = ("candidate", "canary", "shadow", PRODUCTION)
+"""The aliases that Engine itself knows; a model may have others."""
 
 
 def format_of(path: str) -> str | None:

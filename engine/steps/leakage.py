@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pandas.util import hash_array
 
 from engine.steps.columns import require_column, require_rows, require_target
 from engine.steps.context import Context
@@ -24,7 +26,7 @@ from engine.steps.model import Inputs
 from engine.steps.verdict import Gate, Verdict, bounded, count_of
 
 if TYPE_CHECKING:
-    from engine.steps.metrics import AnyArray, FloatArray, IntArray
+    from engine.steps.metrics import AnyArray, FloatArray
 
     HashArray = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -33,6 +35,7 @@ IDENTIFIER_SHARE = 0.95
 FEWEST_ROWS = 50
 FEW_VALUES = 1000
 MOST_CLASSES = 20
+LARGEST_EXACT = 2.0**53
 MISSING = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -80,67 +83,56 @@ def rows_verdict(gate: Gate, train: pa.Table, test: pa.Table, features: Sequence
 
 
 def in_both(train: pa.Table, test: pa.Table, columns: Sequence[str]) -> AnyArray:
-    """Which rows of ``test`` are in ``train``, by the values of ``columns``; missing values are equal to each other."""
-    found: AnyArray = np.isin(row_hashes(test, columns), row_hashes(train, columns))
-    return found
+    """Which rows of ``test`` are in ``train``, by the values of ``columns``; missing values are equal to each other.
 
-
-def row_hashes(table: pa.Table, columns: Sequence[str]) -> HashArray:
-    """A hash of the values of ``columns`` for each row, (rows,). Equal values of other number types hash alike.
-
-    Two rows that differ collide with a chance of 2^-64: over a million rows against a million, 5e-8 in all.
+    Two rows that differ have the same hash with a chance of 2^-64: of a million rows against a million, 5e-8 in all.
     """
-    found = np.zeros(table.num_rows, dtype=np.uint64)
+    before, after = (np.zeros(table.num_rows, dtype=np.uint64) for table in (train, test))
     for name in columns:
-        found = mixed(found ^ value_hashes(table.column(name)))
+        first, second = value_hashes(train.column(name), test.column(name))
+        before, after = mixed(before ^ first), mixed(after ^ second)
+    found: AnyArray = pd.Series(after).isin(before).to_numpy()
     return found
 
 
-def value_hashes(column: pa.ChunkedArray) -> HashArray:
-    """A hash of each value, (rows,)."""
-    if pa.types.is_boolean(column.type):
-        column = column.cast(pa.int8())
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        return number_hashes(column)
-    values, codes = encoded(column)
-    hashes = np.append(text_hashes(values), MISSING)
-    return hashes[codes]
+def value_hashes(train: pa.ChunkedArray, test: pa.ChunkedArray) -> tuple[HashArray, HashArray]:
+    """A hash of each value of a column in both tables; equal numbers hash alike whatever their types."""
+    train, test = plain(train), plain(test)
+    if is_number(train.type) and is_number(test.type):
+        return number_hashes(train), number_hashes(test)
+    return text_hashes(train), text_hashes(test)
+
+
+def text_hashes(column: pa.ChunkedArray) -> HashArray:
+    """SipHash of each value's text."""
+    text = column.cast(pa.string())
+    found: HashArray = hash_array(text.fill_null("").to_numpy(), categorize=False)
+    if text.null_count:
+        found[text.is_null().to_numpy()] = MISSING
+    return found
 
 
 def number_hashes(column: pa.ChunkedArray) -> HashArray:
     """Numbers by their value as float64; whole ones that it cannot hold by their own bits."""
-    numbers: FloatArray = column.cast(pa.float64(), safe=False).to_numpy().astype(np.float64) + 0.0  # -0.0 is 0.0
+    numbers = floats(column) + 0.0  # -0.0 is 0.0
     bits = numbers.view(np.uint64).copy()
-    bits[np.isnan(numbers)] = MISSING
-    if (
-        pa.types.is_integer(column.type)
-        and column.type.bit_width == 64
-        and np.nanmax(np.abs(numbers), initial=0) > 2**53
-    ):
-        whole = column.fill_null(0).to_numpy().astype(np.int64)
-        large = np.abs(numbers) > 2**53
-        bits[large] = whole[large].view(np.uint64)
-    return mixed(bits)
-
-
-def text_hashes(values: pa.Array) -> HashArray:
-    """SipHash of each distinct value's text."""
-    from pandas.util import hash_array
-
-    texts = values.cast(pa.string()).to_numpy(zero_copy_only=False)
-    found: HashArray = hash_array(np.asarray(texts, dtype=object), categorize=False)
+    large = np.abs(numbers) >= LARGEST_EXACT
+    if pa.types.is_integer(column.type) and large.any():
+        whole = column.fill_null(0).to_numpy()
+        bits[large] = whole[large].astype(np.uint64)
+    found = mixed(bits)
+    found[np.isnan(numbers)] = MISSING
     return found
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
-    """The distinct values and each row's place among them; a missing value's place is one behind the last."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(whole, pa.ChunkedArray):
-        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
-    if not pa.types.is_dictionary(whole.type):
-        whole = whole.dictionary_encode()
-    codes = whole.indices.fill_null(len(whole.dictionary)).to_numpy(zero_copy_only=False).astype(np.int64)
-    return whole.dictionary, codes
+def floats(column: pa.ChunkedArray) -> FloatArray:
+    """Numbers as float64, NaN where one is missing."""
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds whole or floating numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def mixed(values: HashArray) -> HashArray:
@@ -177,21 +169,22 @@ def identifiers(train: pa.Table, features: Sequence[str]) -> Iterator[tuple[str,
     Of fewer than 50 rows nothing is said: there most values differ by chance.
     """
     for name in features:
-        column = train.column(name)
-        known = len(column) - column.null_count
-        if known < FEWEST_ROWS or not may_identify(column):
+        column = plain(train.column(name))
+        if not may_identify(column):
             continue
-        share = pc.count_distinct(column).as_py() / known
-        if share >= IDENTIFIER_SHARE:
+        hashes, _ = value_hashes(column, column)
+        known = hashes[hashes != MISSING]
+        share = len(pd.unique(known)) / max(len(known), 1)
+        if len(known) >= FEWEST_ROWS and share >= IDENTIFIER_SHARE:
             yield name, share
 
 
 def may_identify(column: pa.ChunkedArray) -> bool:
     """Whether values are of a kind that identifiers are: text, or numbers without fractions."""
-    if pa.types.is_floating(column.type):
-        whole = pc.all(pc.equal(column, pc.trunc(column)), min_count=0).as_py()
-        return bool(whole)
-    return not (pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type))
+    if not pa.types.is_floating(column.type):
+        return True
+    numbers = floats(column)
+    return bool(np.all((numbers == np.trunc(numbers)) | np.isnan(numbers)))
 
 
 # -- the target in other words ------------------------------------------------------------------------------------
@@ -236,8 +229,7 @@ def proxies(train: pa.Table, test: pa.Table, features: Sequence[str], target: st
 def events(train: pa.ChunkedArray, test: pa.ChunkedArray) -> list[tuple[str, AnyArray, AnyArray]]:
     """What can be told: for each class that it is that one (of two, the second); for many numbers, above the median."""
     values = pc.unique(train).drop_null()
-    is_number = pa.types.is_floating(train.type) or pa.types.is_integer(train.type) or pa.types.is_decimal(train.type)
-    if is_number and len(values) > MOST_CLASSES:
+    if (is_number(train.type) or pa.types.is_decimal(train.type)) and len(values) > MOST_CLASSES:
         before, after = (column.cast(pa.float64(), safe=False).to_numpy() for column in (train, test))
         middle = float(np.nanmedian(before))
         return [(f"above {middle:.4g}", before > middle, after > middle)]
@@ -255,22 +247,24 @@ def is_value(column: pa.ChunkedArray, value: object) -> AnyArray:
 
 
 class Column:
-    """A feature in both tables, as places among its distinct values in the test data."""
+    """A feature in both tables, as places among its distinct values in the test data.
+
+    A missing value's place is one behind the last; ``before``, the places in the training data, is there where the
+    values have no order of their own, or are few; -1 is a value that the test does not have.
+    """
 
     def __init__(self, train: pa.ChunkedArray, test: pa.ChunkedArray) -> None:
-        train, test = (plain(column) for column in (train, test))
-        values, self.places = encoded(test)
-        self.count = len(values) + 1
-        self.order: AnyArray | None = None
-        if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-            numbers = np.append(values.to_numpy(zero_copy_only=False).astype(np.float64), np.nan)
-            self.order = np.argsort(np.nan_to_num(numbers, nan=-np.inf), kind="stable")
-        self.before: AnyArray | None = None
-        if self.order is None or self.count <= FEW_VALUES:
-            same = train.cast(values.type, safe=False) if train.type != values.type else train
-            self.before = pc.index_in(same, value_set=values).fill_null(-1).to_numpy().astype(np.int64)
-            missing = train.is_null().to_numpy()
-            self.before[missing] = self.count - 1
+        train, test = plain(train), plain(test)
+        ordered = is_number(train.type) and is_number(test.type)
+        first, second = (floats(train), floats(test)) if ordered else value_hashes(train, test)
+        self.places, values = pd.factorize(second)
+        missing = len(values)
+        self.count = missing + 1
+        self.places[self.places < 0] = missing
+        self.order = np.append(missing, np.argsort(values)) if ordered else None
+        self.before = pd.Index(values).get_indexer(first) if not ordered or missing <= FEW_VALUES else None
+        if ordered and self.before is not None:
+            self.before[np.isnan(first)] = missing
 
     def auc(self, before: AnyArray, after: AnyArray) -> float:
         """The better of two: by the values' own order, whichever way; by how often it happened in training."""
@@ -281,8 +275,9 @@ class Column:
             own = area(positive[self.order], negative[self.order])
             found.append(max(own, 1 - own))
         if self.before is not None:
-            order = np.argsort(self.rates(before), kind="stable")
-            found.append(area(positive[order], negative[order]))
+            _, alike = np.unique(self.rates(before), return_inverse=True)
+            counts = [np.bincount(alike, weights=part) for part in (positive, negative)]
+            found.append(area(counts[0], counts[1]))
         return float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
 
     def rates(self, happened: AnyArray) -> FloatArray:
@@ -296,16 +291,12 @@ class Column:
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without a dictionary, and booleans and decimals as numbers; NaN is a missing value."""
+    """Without a dictionary, and booleans and decimals as numbers."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_boolean(column.type):
         return column.cast(pa.int8())
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    return column
+    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 
 def area(positive: FloatArray, negative: FloatArray) -> float:
