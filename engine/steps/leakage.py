@@ -276,8 +276,7 @@ class Column:
             found.append(max(own, 1 - own))
         if self.before is not None:
             _, alike = np.unique(self.rates(before), return_inverse=True)
-            counts = [np.bincount(alike, weights=part) for part in (positive, negative)]
-            found.append(area(counts[0], counts[1]))
+            found.append(area(summed(alike, positive), summed(alike, negative)))
         return float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
 
     def rates(self, happened: AnyArray) -> FloatArray:
@@ -288,6 +287,11 @@ class Column:
         times = np.bincount(self.before[seen], weights=happened[seen], minlength=self.count)
         found: FloatArray = (times + happened.mean()) / (rows + 1)
         return np.round(found, 12)
+
+
+def summed(groups: AnyArray, values: FloatArray) -> FloatArray:
+    """The sum of the values of each group."""
+    return np.asarray(np.bincount(groups, weights=values), dtype=np.float64)
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
