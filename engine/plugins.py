@@ -59,12 +59,16 @@ class TrainingTask:
     """What a trainer is asked for: which columns to learn from, which to predict, and with what luck.
 
     ``cpus`` is the number of threads that the step may use; ``seed`` stands for every unset ``random_state``.
+    ``labels`` are all target columns where there are several, each 0 or 1; ``target`` is the first of them.
+    ``group`` is the column that says which rows are ranked together.
     """
 
     features: tuple[Feature, ...]
     target: str
     seed: int
     cpus: int
+    labels: tuple[str, ...] = ()
+    group: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +78,12 @@ class TrainingTask:
 
 class Model(Protocol):
     """A fitted model, as its own library has it. It must survive ``pickle`` (only ever read back by the
-    Engine home that wrote it) and say the same through ONNX."""
+    Engine home that wrote it) and say the same through ONNX.
+
+    A model of several labels has no classes, and ``scores`` are the probability of each label. A model of quantiles
+    has an attribute ``quantiles``, their levels between 0 and 1, and ``scores`` are a value for each of them. A model
+    that ranks gives a score, of which only the order within a group counts.
+    """
 
     @property
     def classes(self) -> tuple[str | int | bool, ...] | None:
@@ -84,14 +93,16 @@ class Model(Protocol):
         """Predict a table that has the feature columns.
 
         Returns:
-            float64 of shape (rows, classes) with probabilities, or (rows,) for regression.
+            float64 of shape (rows, classes) with probabilities, (rows,) for regression and ranking, (rows, labels)
+            or (rows, quantiles).
         """
 
     def to_onnx(self) -> bytes:
         """The same model as an ONNX graph.
 
         Inputs: one tensor of shape (rows, 1) a feature, under the feature's name. Outputs: for a classifier
-        ``label`` (rows,) and ``probabilities`` (rows, classes), for a regressor ``value`` (rows, 1).
+        ``label`` (rows,) and ``probabilities`` (rows, classes), for several labels ``labels`` (rows, labels) with
+        their probabilities, for a regressor or one that ranks ``value`` (rows, 1), of quantiles (rows, quantiles).
         """
 
 

@@ -16,6 +16,7 @@ from engine.report.model import (
     Facts,
     Fault,
     Gate,
+    Interval,
     Measure,
     Parity,
     Pin,
@@ -49,10 +50,11 @@ def facts(report: Report) -> Facts:
         rows=count(evaluation.get("rows")),
         classes=tuple(words(item) for item in sequence(evaluation.get("classes"))),
         positive=words(evaluation.get("positive")),
+        weights=words(evaluation.get("weights")),
         metrics=metrics,
         overall={measure.name: measure.value for measure in metrics},
         gates=tuple(gate(mapping(item)) for item in sequence(run.get("gates"))),
-        slices=slices(mapping(evaluation.get("slices"))),
+        slices=slices({**mapping(evaluation.get("slices")), **labels(evaluation)}),
         pins=pins(mapping(run.get("pins"))),
         steps=tuple(step(mapping(item)) for item in sequence(run.get("steps"))),
         parity=parity(mapping(evaluation.get("parity"))),
@@ -70,6 +72,8 @@ def measures(run: Document, evaluation: Document) -> tuple[Measure, ...]:
             name=words(name),
             value=number(mapping(item).get("value", item)),
             rows=count(mapping(item).get("rows")),
+            interval=interval([mapping(item).get("low"), mapping(item).get("high")]),
+            confidence=number(mapping(item).get("confidence")),
         )
         for name, item in mapping(evaluation.get("metrics")).items()
     }
@@ -104,6 +108,12 @@ def step(document: Document) -> Step:
     )
 
 
+def labels(evaluation: Document) -> Document:
+    """Each of several labels, where there are some, in the form of slices."""
+    found = sequence(evaluation.get("labels"))
+    return {"label": found} if found else {}
+
+
 def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:
     """The slices of every slicing column, in the evaluation's order."""
     return {
@@ -112,11 +122,22 @@ def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:
                 value=words(item.get("value")) or "(empty)",
                 rows=count(item.get("rows")),
                 metrics={words(name): number(value) for name, value in mapping(item.get("metrics")).items()},
+                intervals={
+                    words(name): known
+                    for name, ends in mapping(item.get("intervals")).items()
+                    if (known := interval(ends)) is not None
+                },
             )
             for item in map(mapping, sequence(found))
         )
         for column, found in document.items()
     }
+
+
+def interval(ends: object) -> Interval | None:
+    """Low and high, where both are numbers in this order."""
+    found = numbers(ends)
+    return (found[0], found[1]) if len(found) == 2 and found[0] <= found[1] else None
 
 
 def pins(document: Document) -> tuple[Pin, ...]:

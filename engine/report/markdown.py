@@ -68,10 +68,17 @@ def metrics(said: Facts) -> Iterator[str]:
         return
     yield "### Metrics"
     found = [
-        (code(item.name), words.figure(item.value), f"{item.rows:,}" if item.rows is not None else "")
+        (
+            code(item.name),
+            words.figure(item.value),
+            words.between(item.interval),
+            f"{item.rows:,}" if item.rows is not None else "",
+        )
         for item in said.metrics
     ]
-    yield table(("metric", ">value", ">rows"), found)
+    yield table(("metric", ">value", f">{words.confidence(said.metrics) or 'interval'}", ">rows"), found)
+    if said.weights:
+        yield f"Rows are weighted by {code(said.weights)}."
     yield f"<sub>{escaped(words.provenance(said))}</sub>"
 
 
@@ -100,11 +107,17 @@ def slice_table(column: str, found: Sequence[Slice], names: Sequence[str]) -> st
             (
                 code(item.value),
                 f"{item.rows:,}" if item.rows is not None else "",
-                *(words.figure(item.metrics.get(name)) for name in names),
+                *(slice_cell(item, name) for name in names),
             )
             for item in found
         ],
     )
+
+
+def slice_cell(item: Slice, name: str) -> str:
+    """A slice's metric, and small beside it the interval."""
+    interval = words.between(item.intervals.get(name))
+    return words.figure(item.metrics.get(name)) + (f" <sub>{interval}</sub>" if interval else "")
 
 
 def pins(said: Facts) -> Iterator[str]:

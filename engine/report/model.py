@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Document = Mapping[str, object]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +51,16 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """A metric, and over how many rows when the evaluation says so."""
+    """A metric, and when the evaluation says so over how many rows and between which ends the true value lies.
+
+    ``interval`` is low and high, ``confidence`` how surely, as 0.95.
+    """
 
     name: str
     value: float | None
     rows: int | None = None
+    interval: Interval | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +88,12 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """The metrics of the rows where the slicing column is ``value``."""
+    """The metrics of the rows where the slicing column is ``value``, with their intervals where there are any."""
 
     value: str
     rows: int | None
     metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +161,7 @@ class Facts:
     rows: int | None
     classes: tuple[str, ...]
     positive: str
+    weights: str
     metrics: tuple[Measure, ...]
     gates: tuple[Gate, ...]
     slices: Mapping[str, tuple[Slice, ...]]

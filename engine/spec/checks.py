@@ -16,7 +16,7 @@ from engine.errors import EngineError, NotFound, Problem, UsageError, nearest, s
 from engine.lake.uri import parse as parse_uri
 from engine.plugins import Description, Kind
 from engine.spec.annotations import fits, options
-from engine.spec.model import Gate, KeyPath, SecretRef, Spec
+from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
 from engine.spec.surroundings import Surroundings
 from engine.spec.vocabulary import (
@@ -31,6 +31,17 @@ from engine.spec.vocabulary import (
 )
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SQL_LITERAL = re.compile(r"'[^']*'|--[^\n]*")
+SQL_WORDS = frozenset({
+    "all", "and", "any", "array", "as", "asc", "between", "bigint", "bool", "boolean", "by", "case", "cast", "collate",
+    "date", "day", "days", "decimal", "desc", "distinct", "double", "else", "end", "escape", "except", "exists",
+    "false", "float", "from", "glob", "group", "having", "hour", "hours", "ilike", "in", "int", "integer", "intersect",
+    "interval", "is", "isnull", "like", "limit", "minute", "minutes", "month", "months", "not", "notnull", "null",
+    "offset", "on", "or", "order", "over", "quarter", "quarters", "real", "second", "seconds", "select", "similar",
+    "smallint", "some", "source", "text", "then", "time", "timestamp", "to", "true", "try_cast", "union", "unknown",
+    "varchar", "week", "weeks", "when", "where", "with", "year", "years",
+})  # fmt: skip
+METRIC_ARGUMENTS = ("y_true", "y_pred", "y_score", "weights")
 BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
 
 
@@ -163,9 +174,12 @@ def last_mention(spec: Spec, name: str) -> KeyPath:
 
 def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A model that reads its target has learned nothing."""
-    if spec.target in spec.features.names:
-        fact = f"the target {shown(spec.target)} is among the features"
-        yield Finding(rule="target-is-feature", path=last_mention(spec, spec.target), fact=fact, hint="remove it there")
+    for name in dict.fromkeys([*spec.targets, *([spec.group] if spec.group else [])]):
+        if name in spec.features.names:
+            what = "target" if name in spec.targets else "group"
+            fact = f"the {what} {shown(name)} is among the features"
+            path = last_mention(spec, name)
+            yield Finding(rule="target-is-feature", path=path, fact=fact, hint="remove it there")
 
 
 def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
@@ -174,12 +188,11 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
         (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
     ]
     wanted += [(("features", "categorical", index), name) for index, name in enumerate(spec.features.categorical)]
-    wanted.append((("target",), spec.target))
-    slices: list[tuple[KeyPath, str]] = [
-        (("evaluate", "slices", index), name) for index, name in enumerate(spec.evaluate.slices)
-    ]
+    wanted += [(target_path(spec, index), name) for index, name in enumerate(spec.targets)]
+    wanted += [(("group",), spec.group)] if spec.group else []
+    judging = list(columns_of_evaluation(spec))
     seen: set[KeyPath] = set()
-    for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *slices])):
+    for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *judging])):
         known = columns_of(spec, source, surroundings)
         for path, name in needed:
             if known is not None and name not in known and path not in seen:
@@ -191,6 +204,43 @@ def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
                     fact=fact,
                     hint=suggestion(name, known_columns(source, surroundings)),
                 )
+
+
+def target_path(spec: Spec, index: int) -> KeyPath:
+    """Where the target, or one of several, is written."""
+    return ("target",) if isinstance(spec.target, str) else ("target", index)
+
+
+def columns_of_evaluation(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """The columns that only evaluation reads: of slices, and the weights."""
+    for index, item in enumerate(spec.evaluate.slices):
+        path: KeyPath = ("evaluate", "slices", index)
+        if item.column is not None:
+            yield (path if item == Slice(column=item.column) else (*path, "column")), item.column
+    if spec.evaluate.weights is not None:
+        yield ("evaluate", "weights"), spec.evaluate.weights
+
+
+def predicates_read_known_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A slice's SQL names no column that is nearly one of the data's. DuckDB has the last word, when it runs."""
+    known = columns_of(spec, spec.evaluate.data, surroundings)
+    for index, item in enumerate(spec.evaluate.slices):
+        for word in column_words(item.sql or ""):
+            hint = suggestion(word, sorted(known or ()))
+            if known and word not in known and word.lower() not in {name.lower() for name in known} and hint:
+                fact = f"no column {shown(word)} in the schema of {spec.evaluate.data} or in its transforms"
+                path: KeyPath = ("evaluate", "slices", index, "sql")
+                yield Finding(rule="slice-column", path=path, fact=fact, hint=hint)
+
+
+def column_words(predicate: str) -> Iterator[str]:
+    """The words of a SQL condition that could be columns: no literals, functions, types or units."""
+    bare = SQL_LITERAL.sub(" '' ", predicate)
+    for found in WORD.finditer(bare):
+        before, after = bare[: found.start()].rstrip(), bare[found.end() :].lstrip()
+        is_other = after.startswith(("(", "''")) or before.endswith(("::", "''")) or before[-1:].isdigit()
+        if not is_other and found[0].lower() not in SQL_WORDS:
+            yield found[0]
 
 
 def known_columns(source: str, surroundings: Surroundings) -> tuple[str, ...]:
@@ -225,6 +275,7 @@ def names_are_unique(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     lists: list[tuple[str, KeyPath, list[str]]] = [
         ("transform", ("transform",), [item.name for item in spec.transform]),
         ("gate", ("evaluate", "gates"), [gate.title for gate in spec.evaluate.gates]),
+        ("slice", ("evaluate", "slices"), [item.title for item in spec.evaluate.slices]),
     ]
     if spec.monitor:
         lists.append(("detector", ("monitor", "detectors"), [item.name for item in spec.monitor.detectors]))
@@ -308,13 +359,50 @@ def metrics_are_known(spec: Spec, surroundings: Surroundings) -> Iterator[Findin
     """A metric is one of ours or a plugin's, and listed once."""
     for index, metric in enumerate(spec.evaluate.metrics):
         path: KeyPath = ("evaluate", "metrics", index)
-        if metric not in surroundings.metrics:
+        if ":" in metric:
+            yield from metric_fits(metric, path, surroundings)
+        elif metric not in surroundings.metrics:
             fact, hint = f"no metric {shown(metric)}", suggestion(metric, surroundings.metrics)
             if metric in (*PROPERTIES, *MEASUREMENTS):
                 hint = f"{metric} is for gates: it needs no entry under metrics"
             yield Finding(rule="metric-unknown", path=path, fact=fact, hint=hint)
         elif metric in spec.evaluate.metrics[:index]:
             yield Finding(rule="metric-twice", path=path, fact=f"{shown(metric)} is here twice", hint="remove one")
+
+
+def metric_fits(metric: str, path: KeyPath, surroundings: Surroundings) -> Iterator[Finding]:
+    """A metric of the project's own is there, and takes what a metric is given."""
+    described = surroundings.plugins["metric", metric]
+    if isinstance(described, EngineError):
+        yield Finding(rule="metric-plugin", path=path, fact=described.fact, hint=described.hint)
+        return
+    taken = [*METRIC_ARGUMENTS[:1], *(parameter.name for parameter in described.parameters)]
+    needed = 1 + sum(parameter.required for parameter in described.parameters)
+    if not described.open_ended and not needed <= len(METRIC_ARGUMENTS) <= len(taken):
+        fact = f"{metric} takes {needed} arguments, and a metric is given {len(METRIC_ARGUMENTS)}"
+        hint = f"write `def {metric.rpartition(':')[2]}({', '.join(METRIC_ARGUMENTS)})`"
+        yield Finding(rule="metric-plugin", path=path, fact=fact, hint=hint)
+
+
+def slices_say_which_rows(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A slice has a column, with ascending cuts or none, or a name and SQL."""
+    for index, item in enumerate(spec.evaluate.slices):
+        path: KeyPath = ("evaluate", "slices", index)
+        for fact, hint in slice_faults(item):
+            yield Finding(rule="slice", path=path, fact=fact, hint=hint)
+
+
+def slice_faults(item: Slice) -> Iterator[tuple[str, str]]:
+    """What is wrong with a slice in itself: fact and hint."""
+    if item.sql is None and item.column is None:
+        yield "this slice says no rows", "give it a column, or a name and sql"
+    if item.sql is not None and (item.column is not None or item.ranges):
+        yield "this slice has both sql and a column", "make two slices of it"
+    if item.sql is not None and item.name is None:
+        yield "a slice by sql needs a name", "add `name: ...`, by which gates and reports call it"
+    if list(item.ranges) != sorted(set(item.ranges)):
+        cuts = ", ".join(f"{cut:.15g}" for cut in sorted(set(item.ranges)))
+        yield "the cuts of the ranges do not ascend", f"write `ranges: [{cuts}]`"
 
 
 def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
@@ -327,9 +415,10 @@ def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iter
             fact = f"nobody computes {shown(gate.metric)}" if known else f"no metric {shown(gate.metric)}"
             hint = "add it to evaluate.metrics" if known else suggestion(gate.metric, {*surroundings.metrics, *figures})
             yield Finding(rule="gate-metric", path=(*path, "metric"), fact=fact, hint=hint)
-        if gate.slice is not None and gate.slice not in spec.evaluate.slices:
+        titles = [item.title for item in spec.evaluate.slices]
+        if gate.slice is not None and gate.slice not in titles:
             fact = f"no slice {shown(gate.slice)}"
-            hint = suggestion(gate.slice, spec.evaluate.slices) or "add it to evaluate.slices"
+            hint = suggestion(gate.slice, titles) or "add it to evaluate.slices"
             yield Finding(rule="gate-slice", path=(*path, "slice"), fact=fact, hint=hint)
 
 
@@ -476,11 +565,13 @@ CHECKS: tuple[Check, ...] = (
     features_are_given_once,
     the_target_is_no_feature,
     columns_exist,
+    predicates_read_known_columns,
     names_are_unique,
     plugins_exist_and_fit,
     queries_read_their_source,
     numbers_are_finite,
     metrics_are_known,
+    slices_say_which_rows,
     gates_judge_what_is_computed,
     gates_have_one_kind_of_limit,
     gates_know_rows_by_columns,

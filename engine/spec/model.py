@@ -10,7 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 Item = TypeVar("Item")
 Items = Annotated[tuple[Item, ...], Field(strict=False)]
@@ -52,8 +60,22 @@ def one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def column_alone(value: object) -> object:
+    """A column's name stands for a slice by it."""
+    return {"column": value} if isinstance(value, str) else value
+
+
+def column_or_several(value: object) -> object:
+    """A column's name, or a list of several; of one, the name."""
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a column, or a list of columns")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
 Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0)]
+Target = Annotated[str | tuple[str, ...], BeforeValidator(column_or_several)]
 Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
@@ -167,12 +189,39 @@ class Gate(Section):
         return f"{self.metric}.{self.kind}{part}{against}"
 
 
+class Slice(Section):
+    """Parts of the data that a model is judged on apart: a column's values, ranges of it, or where SQL holds.
+
+    A range holds its lower cut and not its upper one; the first and the last are open. A column's name alone stands
+    for a mapping with it.
+    """
+
+    name: str | None = Field(default=None, min_length=1)
+    column: str | None = None
+    ranges: Items[float] = ()
+    sql: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The slice's name, by default its column's."""
+        return self.name or self.column or ""
+
+    @model_serializer(mode="wrap")
+    def _short(self, full: SerializerFunctionWrapHandler) -> Any:
+        written = {key: value for key, value in full(self).items() if value not in (None, (), [])}
+        return self.column if list(written) == ["column"] else written
+
+
 class Evaluate(Section):
-    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach."""
+    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach.
+
+    ``weights`` names the column that says how much a row counts.
+    """
 
     data: str
     metrics: Items[str] = Field(min_length=1)
-    slices: Items[str] = ()
+    weights: str | None = None
+    slices: Items[Annotated[Slice, BeforeValidator(column_alone)]] = ()
     gates: Items[Gate] = ()
 
 
@@ -265,20 +314,29 @@ class Cluster(Section):
 
 
 class Spec(Section):
-    """One model, from its data to its alarms."""
+    """One model, from its data to its alarms.
+
+    Several targets are labels, each 0 or 1. ``group`` is the column that says which rows are ranked together.
+    """
 
     name: Name
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     data: Mapping[Label, DataSource] = Field(min_length=1)
     transform: Items[Transform] = ()
     features: Features
-    target: str
+    target: Target
+    group: str | None = None
     train: Train
     evaluate: Evaluate
     serve: Serve = Serve()
     monitor: Monitor | None = None
     sweep: Sweep = Sweep()
     cluster: Cluster = Cluster()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target column, or all of several labels."""
+        return (self.target,) if isinstance(self.target, str) else self.target
 
 
 KeyPath = tuple[str | int, ...]

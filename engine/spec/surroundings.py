@@ -53,6 +53,9 @@ def plugins_of(spec: Spec) -> Iterator[Asked]:
         yield "transform", transform.uses
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield "detector", detector.uses
+    for metric in spec.evaluate.metrics:
+        if ":" in metric:
+            yield "metric", metric
 
 
 def source_roots(root: Path) -> tuple[Path, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "multilabel", "regression", "quantile", "ranking"]
 CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass")
+LABELLING: tuple[Task, ...] = (*CLASSIFICATION, "multilabel")
+VALUES: tuple[Task, ...] = ("regression", "quantile")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,24 +21,34 @@ class MetricInfo:
 
 
 METRICS: Mapping[str, MetricInfo] = {
-    "accuracy": MetricInfo(tasks=CLASSIFICATION),
-    "average_precision": MetricInfo(tasks=("binary",)),
+    "accuracy": MetricInfo(tasks=LABELLING),
+    "average_precision": MetricInfo(tasks=("binary", "multilabel")),
     "balanced_accuracy": MetricInfo(tasks=CLASSIFICATION),
-    "brier": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "brier": MetricInfo(tasks=LABELLING, greater_is_better=False),
     "brier_reliability": MetricInfo(tasks=("binary",), greater_is_better=False),
     "brier_resolution": MetricInfo(tasks=("binary",)),
     "brier_uncertainty": MetricInfo(tasks=("binary",), greater_is_better=False),
     "ece": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
-    "f1": MetricInfo(tasks=CLASSIFICATION),
-    "log_loss": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
-    "precision": MetricInfo(tasks=CLASSIFICATION),
-    "recall": MetricInfo(tasks=CLASSIFICATION),
-    "roc_auc": MetricInfo(tasks=CLASSIFICATION),
-    "mae": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "mape": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "mse": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "r2": MetricInfo(tasks=("regression",)),
-    "rmse": MetricInfo(tasks=("regression",), greater_is_better=False),
+    "f1": MetricInfo(tasks=LABELLING),
+    "f1_micro": MetricInfo(tasks=("multilabel",)),
+    "hamming_loss": MetricInfo(tasks=("multilabel",), greater_is_better=False),
+    "log_loss": MetricInfo(tasks=LABELLING, greater_is_better=False),
+    "precision": MetricInfo(tasks=LABELLING),
+    "precision_micro": MetricInfo(tasks=("multilabel",)),
+    "recall": MetricInfo(tasks=LABELLING),
+    "recall_micro": MetricInfo(tasks=("multilabel",)),
+    "roc_auc": MetricInfo(tasks=LABELLING),
+    "interval_coverage": MetricInfo(tasks=("quantile",)),
+    "mae": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mape": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mse": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "pinball": MetricInfo(tasks=("quantile",), greater_is_better=False),
+    "r2": MetricInfo(tasks=VALUES),
+    "rmse": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mean_average_precision": MetricInfo(tasks=("ranking",)),
+    "mrr": MetricInfo(tasks=("ranking",)),
+    "ndcg": MetricInfo(tasks=("ranking",)),
+    "ndcg_at_10": MetricInfo(tasks=("ranking",)),
 }
 """Metrics of predictions, computed on the ONNX model's answers."""
 

@@ -110,7 +110,7 @@ def overall(gate: Gate, pin: Mapping[str, Any], found: Difference | None, rows: 
 def by_slice(gate: Gate, pin: Mapping[str, Any], ours: Judged, theirs: Judged, column: pa.ChunkedArray) -> Verdict:
     """The verdict on every slice of enough rows; the one that is shown least stands for all."""
     labels = np.array(column.to_pylist(), dtype=object)
-    names, counts = np.unique(labels, return_counts=True)
+    names, counts = np.unique([name for name in labels if name is not None], return_counts=True)
     chosen = [str(name) for name, count in zip(names, counts, strict=True) if count >= gate["min_rows"]]
     resamples = resamples_for(len(chosen), gate["confidence"]) if chosen else RESAMPLES
     found = [

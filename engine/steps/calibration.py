@@ -128,7 +128,7 @@ def part_of(name: str) -> Callable[[Judged], float]:
     """A part as a metric."""
 
     def value(judged: Judged) -> float:
-        own = getattr(judged, "weights", None)
+        own = judged.weights
         return float(weighted(name, judged)(np.ones(len(judged.true)) if own is None else own))
 
     return value

@@ -207,7 +207,7 @@ def evidence(metric: str, sign: float, gain: float, ours: Judged, theirs: Judged
 
     ``None`` when most draws leave the metric undefined, or a class has a single row.
     """
-    alike = getattr(ours, "weights", None) is None
+    alike = ours.weights is None
     if metric == "roc_auc" and ours.task == "binary" and alike:
         error = delong_error(ours.true, ours.score, theirs.score)
         return Normal(gain=gain, error=error, method="DeLong") if isfinite(error) else None

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.util import hash_array
 
-from engine.steps.columns import require_column, require_rows, require_target
+from engine.steps.columns import require_column, require_rows, require_target, require_targets
 from engine.steps.context import Context
 from engine.steps.model import Inputs
 from engine.steps.verdict import Gate, Verdict, bounded, count_of
@@ -199,25 +199,31 @@ class Proxy:
     event: str
 
 
-def proxy_verdict(gate: Gate, train: pa.Table, test: pa.Table, features: Sequence[str], target: str) -> Verdict:
+def proxy_verdict(
+    gate: Gate, train: pa.Table, test: pa.Table, features: Sequence[str], target: str | Sequence[str]
+) -> Verdict:
     """The AUC of the best single feature, and which that is."""
     found = sorted(proxies(train, test, features, target), key=lambda item: (-item.auc, item.feature))
     method = "each feature's own order, and the order of its values by the training data"
     if not found:
-        return bounded(gate, None, test.num_rows, what=f"target_proxy_auc: {target} has one value only", method=method)
+        return bounded(gate, None, test.num_rows, what="target_proxy_auc: the target has one value only", method=method)
     best = found[0]
-    what = f"the ROC AUC of the feature {best.feature} alone, for {target} {best.event}, on {count_of(test.num_rows)}"
+    what = f"the ROC AUC of the feature {best.feature} alone, for {best.event}, on {count_of(test.num_rows)}"
     aucs = {item.feature: item.auc for item in found}
     return bounded(gate, best.auc, test.num_rows, what=what, method=method, columns=[best.feature], aucs=aucs)
 
 
-def proxies(train: pa.Table, test: pa.Table, features: Sequence[str], target: str) -> Iterator[Proxy]:
+def proxies(train: pa.Table, test: pa.Table, features: Sequence[str], target: str | Sequence[str]) -> Iterator[Proxy]:
     """Each feature with the AUC of what it tells best: the class, of several, or a value above the median.
 
     Raises:
         StepFailed: when a table has no target.
     """
-    known = events(require_target(train, target), require_target(test, target))
+    known = [
+        (f"{name} {said}", before, after)
+        for name in require_targets(train, target)
+        for said, before, after in events(require_target(train, name), require_target(test, name))
+    ]
     for name in features:
         column = Column(train.column(name), test.column(name))
         scored = [(column.auc(before, after), said) for said, before, after in known]

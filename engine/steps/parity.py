@@ -1,8 +1,8 @@
 """Does the ONNX form say what the native model says? Row by row: the difference of the scores, and of the labels.
 
 ``onnx_parity`` is the largest difference, ``onnx_parity_share`` the share of rows that differ by more than the gate's
-``tolerance``, ``onnx_label_flips`` the number of rows that get another label. For regression a difference is relative
-where values are larger than 1, and there are no labels.
+``tolerance``, ``onnx_label_flips`` the number of labels that differ. Of predicted values that are larger than 1 the
+difference is relative, and they have no labels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.spec.vocabulary import LABELLING
 from engine.steps.context import Context
 from engine.steps.model import Artifact, Inputs
 from engine.steps.verdict import Gate, Verdict, bounded, count_of
@@ -30,16 +31,17 @@ def differences(scores: AnyArray, judged: Judged) -> FloatArray:
     if judged.task == "binary" and scores.ndim == 2:
         scores = scores[:, 1]
     apart: FloatArray = np.abs(scores - judged.score)
-    if scores.ndim == 2:
-        return np.asarray(apart.max(axis=1))
-    return apart if judged.classes else apart / np.maximum(np.abs(scores), 1.0)
+    if judged.task not in LABELLING:
+        apart = apart / np.maximum(np.abs(scores), 1.0)
+    return np.asarray(apart.max(axis=1)) if apart.ndim == 2 else apart
 
 
 def flips(scores: AnyArray, judged: Judged) -> int:
     """How many rows get another label."""
-    if judged.task not in ("binary", "multiclass"):
+    if judged.task not in LABELLING:
         return 0
-    return int(np.sum(scores.argmax(axis=1) != judged.label))
+    label = (scores > 0.5) if judged.task == "multilabel" else scores.argmax(axis=1)
+    return int(np.sum(label != judged.label))
 
 
 def parity(
@@ -65,7 +67,7 @@ def judge(gate: Gate, inputs: Inputs, context: Context) -> Verdict:
     evaluation = context.json(inputs["evaluation"])
     found: Mapping[str, Any] = evaluation["parity"]
     method = "the native model against ONNX, row by row"
-    labels = "" if evaluation["task"] == "regression" else f"; {count_of(found['label_flips'], 'label')} differ"
+    labels = "" if evaluation["task"] not in LABELLING else f"; {count_of(found['label_flips'], 'label')} differ"
     largest = f"; the largest difference is {found['max_difference']:.3g}"
     common: dict[str, Any] = {
         "method": method,

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
+from threadpoolctl import threadpool_limits
 
 from engine.errors import DigestMismatch, StepFailed
 from engine.steps import evaluate, gate
@@ -97,7 +98,7 @@ def test_the_metrics_are_those_of_the_onnx_models_answers(context: Context) -> N
     found = evaluation(context)["metrics"]
     p, true = X.astype(np.float32).astype(float), Y == "yes"
     pairs = p[true][:, None] - p[~true][None, :]
-    assert found["roc_auc"] == {"value": pytest.approx(np.mean(pairs > 0)), "rows": 400}
+    assert (found["roc_auc"]["value"], found["roc_auc"]["rows"]) == (pytest.approx(np.mean(pairs > 0)), 400)
     assert found["brier"]["value"] == pytest.approx(np.mean((p - true) ** 2))
 
 
@@ -268,3 +269,23 @@ def test_a_missing_and_a_doubled_column_are_refused() -> None:
     doubled = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     with pytest.raises(StepFailed, match='2 columns are called "x"'):
         require_column(doubled, "x", "target")
+
+
+# -- byte for byte ---------------------------------------------------------------------------------------------
+
+
+def test_the_evaluation_is_the_same_bytes_whatever_the_number_of_threads(context: Context) -> None:
+    random = np.random.default_rng(3)
+    x = random.random(40_000)
+    table = pa.table(
+        {"x": x, "y": np.where(random.random(40_000) < x, "yes", "no"), "seats": random.gamma(2, size=40_000)}
+    )
+    slices = [{"column": "x", "ranges": [0.3, 0.6]}]
+    metrics = ["roc_auc", "average_precision", "brier", "f1", "log_loss"]
+    for weights in (None, "seats"):
+        found = []
+        for threads in (1, 2):
+            with threadpool_limits(threads):
+                made = judged(context, table, metrics, slices, weights=weights)  # type: ignore[arg-type]
+                found.append([artifact.digest for artifact in made.values()])
+        assert found[0] == found[1]

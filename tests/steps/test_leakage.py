@@ -168,10 +168,10 @@ def test_a_proxy_of_one_of_several_classes_or_of_a_number_is_found() -> None:
         }
     )
     (found,) = proxies(both, both, ["is_b"], "kind")
-    assert (found.auc, found.event) == (1.0, "b")
+    assert (found.auc, found.event) == (1.0, "kind b")
     (found,) = proxies(both, both, ["cubed"], "value")
     assert found.auc == 1.0
-    assert found.event.startswith("above ")
+    assert found.event.startswith("value above ")
 
 
 def test_a_target_of_one_value_tells_nothing_and_passes_nothing(context: Context) -> None:
