@@ -94,6 +94,8 @@ def gate(document: Document) -> Gate:
         level=words(document.get("level")) or "refuse",
         measured=document.get("measured") is True,
         kind=words(document.get("kind")),
+        interval=interval([document.get("low"), document.get("high")]),
+        rows=count(document.get("rows")),
     )
 
 

@@ -29,7 +29,8 @@ class Report:
 class Gate:
     """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement.
 
-    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say.
+    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say. ``interval`` is where the
+    true value lies, ``rows`` how many rows the value comes from, where that is known.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Gate:
     level: str
     measured: bool
     kind: str = ""
+    interval: Interval | None = None
+    rows: int | None = None
 
     @property
     def mark(self) -> str:

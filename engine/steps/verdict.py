@@ -121,7 +121,7 @@ def interval(known: Mapping[str, Any]) -> str:
     low, high, confidence = known.get("low"), known.get("high"), known.get("confidence")
     if low is None or high is None or confidence is None:
         return ""
-    return f" ({confidence:.0%} interval {low:.4g} to {high:.4g})"
+    return f" ({100 * confidence:.4g} % interval {low:.4g} to {high:.4g})"
 
 
 def near(gate: Gate, known: Mapping[str, Any]) -> str:
