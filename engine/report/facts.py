@@ -96,7 +96,15 @@ def gate(document: Document) -> Gate:
         kind=words(document.get("kind")),
         interval=interval([document.get("low"), document.get("high")]),
         rows=count(document.get("rows")),
+        machine=machine(mapping(document.get("machine"))),
     )
+
+
+def machine(document: Document) -> str:
+    """What something was measured on: ``AMD EPYC 7B13, 2 of 4 cores``."""
+    cores, usable = count(document.get("cores")), count(document.get("cores_usable"))
+    said = f"{usable} of {cores} cores" if cores and usable else ""
+    return ", ".join(part for part in (words(document.get("cpu")), said) if part)
 
 
 def step(document: Document) -> Step:

@@ -30,7 +30,7 @@ class Gate:
     """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement.
 
     ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say. ``interval`` is where the
-    true value lies, ``rows`` how many rows the value comes from, where that is known.
+    true value lies, ``rows`` how many rows the value comes from, ``machine`` what it was measured on, as far as known.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Gate:
     kind: str = ""
     interval: Interval | None = None
     rows: int | None = None
+    machine: str = ""
 
     @property
     def mark(self) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from engine.serve.onnx import Session, open_session
 from engine.steps.columns import require_rows
 from engine.steps.context import Context
-from engine.steps.machine import machine, said
+from engine.steps.machine import machine
 from engine.steps.model import Inputs
 from engine.steps.verdict import Gate, Verdict, bounded
 
@@ -27,10 +27,9 @@ def judge(gate: Gate, inputs: Inputs, context: Context) -> Verdict:
     table = context.table(inputs["table"])
     require_rows(table, "the evaluation data", "evaluate.data")
     found = latencies(open_session(context.data(inputs["model"])), table)
-    here = machine()
     method = f"{found['requests']:,} requests of one row, one after the other"
-    verdict = bounded(gate, found[gate["metric"]], method=method, machine=here, latencies=found)
-    return {**verdict, "reason": f"{verdict['reason']} (measured: {method}, on {said(here)})"}
+    verdict = bounded(gate, found[gate["metric"]], method=method, machine=machine(), latencies=found)
+    return {**verdict, "reason": f"{verdict['reason']} (measured: {method})"}
 
 
 def latencies(session: Session, table: pa.Table) -> dict[str, float]:

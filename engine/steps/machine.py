@@ -31,9 +31,3 @@ def processor() -> str:
             if name.strip() == "model name" and value.strip():
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def said(found: dict[str, Any]) -> str:
-    """The machine in a sentence: ``AMD EPYC 7B13, 2 cores``."""
-    cores = found["cores_usable"]
-    return f"{found['cpu']}, {cores} {'core' if cores == 1 else 'cores'}"

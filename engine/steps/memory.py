@@ -21,7 +21,7 @@ from engine.errors import StepFailed
 from engine.serve.onnx import open_session
 from engine.steps.columns import require_rows
 from engine.steps.context import Context
-from engine.steps.machine import machine, said
+from engine.steps.machine import machine
 from engine.steps.model import Inputs
 from engine.steps.verdict import Gate, Verdict, bounded
 
@@ -44,14 +44,13 @@ def judge(gate: Gate, inputs: Inputs, context: Context) -> Verdict:
     session = open_session(context.data(inputs["model"]))
     rows = table.select([tensor.name for tensor in session.inputs]).slice(0, MOST_ROWS)
     found = measured(context.store.require(inputs["model"].digest), rows)
-    here = machine()
     method = f"a process of its own, {rows.num_rows:,} rows in requests of {ROWS_PER_REQUEST}"
     sizes = {name: value / MEGABYTE for name, value in found.items()}
     verdict = bounded(
-        gate, sizes["peak"], rows.num_rows, what=gate["metric"], method=method, machine=here, memory_mb=sizes
+        gate, sizes["peak"], rows.num_rows, what=gate["metric"], method=method, machine=machine(), memory_mb=sizes
     )
     own = f"{sizes['peak'] - sizes['before']:.3g} of them for the model and its answers"
-    return {**verdict, "reason": f"{verdict['reason']}, {own} (measured: {method}, on {said(here)})"}
+    return {**verdict, "reason": f"{verdict['reason']}, {own} (measured: {method})"}
 
 
 def measured(model: Path, rows: pa.Table) -> dict[str, int]:

@@ -71,3 +71,10 @@ def test_a_gate_has_its_interval_and_rows_where_the_verdict_has_them() -> None:
     assert [(gate.interval, gate.rows) for gate in found] == [((0.1, 0.3), 50), (None, None), (None, None)]
     shown = markdown(Report(run={"name": "m", "gates": gates[:1]}))
     assert "[0.1000, 0.3000]" in shown
+
+
+def test_a_measurement_has_its_machine() -> None:
+    machine = {"cpu": "EPYC <b>", "cores": 4, "cores_usable": 2}
+    run = {"name": "m", "gates": [{"name": "a", "measured": True, "machine": machine}]}
+    assert facts(Report(run=run)).gates[0].machine == "EPYC <b>, 2 of 4 cores"
+    assert "(measured on EPYC &lt;b&gt;, 2 of 4 cores)" in markdown(Report(run=run))

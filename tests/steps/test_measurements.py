@@ -13,7 +13,7 @@ import pytest
 from engine.errors import DigestMismatch, StepFailed
 from engine.steps import gate
 from engine.steps.context import Context
-from engine.steps.machine import machine, said
+from engine.steps.machine import machine
 from engine.steps.memory import measured
 from engine.steps.metrics import Judged
 from engine.steps.model import Artifact, Inputs
@@ -100,7 +100,7 @@ def test_a_latency_has_the_machine_that_it_was_measured_on(context: Context, met
     assert found["machine"] == machine()
     assert found["latencies"]["latency_p50_ms"] <= found["latencies"]["latency_p99_ms"]
     assert found["value"] == found["latencies"][metric] > 0
-    assert said(machine()) in found["reason"]
+    assert "(measured: 1,000 requests of one row, one after the other)" in found["reason"]
 
 
 def test_the_machine_is_this_one() -> None:
