@@ -20,7 +20,7 @@ from engine import __version__
 from engine.digest import canonical_json, digest_of, sha256, sha256_file
 from engine.errors import EngineError, Place, Problem
 from engine.lake.uri import parse
-from engine.registry.model import baseline_ref
+from engine.registry.baseline import meant as version_meant
 from engine.resolve.installed import stamp
 from engine.spec.project import project_root
 from engine.store.checked import read_checked, write_checked
@@ -144,9 +144,8 @@ def variables(operation: object) -> Iterator[str]:
 
 def meaning(name: str, ref: str, registry: Registry) -> list[object]:
     """What a baseline means now: version, digest, and whether it ever meant one."""
-    wanted = baseline_ref(name, ref)
-    found = registry.find(wanted)
-    return [found.version, found.digest, True] if found else [None, None, registry.has_meant(wanted)]
+    found, known = version_meant(name, ref, registry)
+    return [found.version, found.digest, True] if found else [None, None, known]
 
 
 def holds(known: Mapping[str, Any], home: Home) -> bool:

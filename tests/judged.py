@@ -99,7 +99,37 @@ def scored(function: Callable[..., float]) -> Expected:
     return lambda j, w: function(j.true, j.score, sample_weight=w)
 
 
+def binned(true: Any, score: Any, w: Weights) -> list[tuple[float, float, float]]:
+    """Mass, mean score and share of truths in fifteen bins of equal mass, row by row; no two scores are equal."""
+    weights = np.ones(len(true)) if w is None else w
+    bins: dict[int, list[int]] = {}
+    before = 0.0
+    for row in np.argsort(score):
+        bins.setdefault(int((before + weights[row] / 2) * 15 / weights.sum()), []).append(int(row))
+        before += weights[row]
+    means = ((rows, weights[rows]) for rows in bins.values())
+    return [(m.sum(), np.average(score[rows], weights=m), np.average(true[rows], weights=m)) for rows, m in means]
+
+
+def calibrated(value: Callable[[float, float, float], float]) -> Expected:
+    """The mean over the bins of something of their score, their truth and the base rate."""
+
+    def mean(judged: Judged, w: Weights) -> float:
+        many = judged.task == "multiclass"
+        true = (judged.label == judged.true).astype(float) if many else judged.true
+        found = binned(true, judged.score.max(axis=1) if many else judged.score, w)
+        rate = float(np.average(true, weights=w))
+        return float(np.average([value(p, y, rate) for _, p, y in found], weights=[mass for mass, *_ in found]))
+
+    return mean
+
+
 EXPECTED: list[tuple[str, Task, Expected]] = [
+    ("brier_reliability", "binary", calibrated(lambda p, y, _: (p - y) ** 2)),
+    ("brier_resolution", "binary", calibrated(lambda _, y, rate: (y - rate) ** 2)),
+    ("brier_uncertainty", "binary", calibrated(lambda _p, _y, rate: rate * (1 - rate))),
+    ("ece", "binary", calibrated(lambda p, y, _: abs(p - y))),
+    ("ece", "multiclass", calibrated(lambda p, y, _: abs(p - y))),
     *((name, task, plain(function)) for task in ("binary", "multiclass") for name, function in (
         ("accuracy", sk.accuracy_score), ("balanced_accuracy", sk.balanced_accuracy_score))),
     *((name, task, of_labels(function, average)) for task, average in (

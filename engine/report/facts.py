@@ -99,6 +99,9 @@ def gate(document: Document, places: Mapping[str, Place]) -> Gate:
         measured=document.get("measured") is True,
         kind=words(document.get("kind")),
         place=place(places.get(str(document.get("name")))),
+        interval=interval([document.get("low"), document.get("high")]),
+        rows=count(document.get("rows")),
+        machine=machine(mapping(document.get("machine"))),
     )
 
 
@@ -106,6 +109,13 @@ def place(found: Place | None) -> Place:
     """A place with clean text; one that is not known says nothing."""
     found = found or Place()
     return Place(file=terminal(found.file), line=found.line, column=found.column, key=terminal(found.key))
+
+
+def machine(document: Document) -> str:
+    """What something was measured on: ``AMD EPYC 7B13, 2 of 4 cores``."""
+    cores, usable = count(document.get("cores")), count(document.get("cores_usable"))
+    said = f"{usable} of {cores} cores" if cores and usable else ""
+    return ", ".join(part for part in (words(document.get("cpu")), said) if part)
 
 
 def step(document: Document) -> Step:

@@ -77,9 +77,10 @@ def gates(said: Facts) -> Iterator[str]:
 
 def gate_row(gate: Gate) -> tuple[str, ...]:
     """Mark, name, value, limit, reason."""
-    measured = " (a measurement)" if gate.measured else ""
-    value, limit = words.value_of(gate), words.limit(gate)
-    return (MARKS[gate.mark], code(gate.name), f"**{value}**", limit, f"{escaped(gate.reason)}{measured}".strip())
+    measured = f" (measured on {escaped(gate.machine or 'the machine')})" if gate.measured else ""
+    interval = f" <sub>{words.between(gate.interval)}</sub>" if gate.interval else ""
+    value, limit = f"**{words.value_of(gate)}**{interval}", words.limit(gate)
+    return (MARKS[gate.mark], code(gate.name), value, limit, f"{escaped(gate.reason)}{measured}".strip())
 
 
 def metrics(said: Facts) -> Iterator[str]:

@@ -40,7 +40,8 @@ class Report:
 class Gate:
     """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement.
 
-    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say.
+    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say. ``interval`` is where the
+    true value lies, ``rows`` how many rows the value comes from, ``machine`` what it was measured on, as far as known.
     """
 
     name: str
@@ -52,6 +53,9 @@ class Gate:
     measured: bool
     kind: str = ""
     place: Place = Place()
+    interval: Interval | None = None
+    rows: int | None = None
+    machine: str = ""
 
     @property
     def mark(self) -> str:

@@ -9,7 +9,9 @@ from engine.digest import bare
 from engine.report.model import Baseline, Facts, Gate, Interval, Measure, Pin, Slice
 
 NONE = "\u2013"
-LESS_IS_BETTER = re.compile(r"brier|log_loss|loss|mae|mape|mse|rmse|pinball|error|latency|parity|_ms$|_mb$")
+LESS_IS_BETTER = re.compile(
+    r"brier(?!_resolution)|^ece$|log_loss|loss|mae|mape|mse|rmse|pinball|error|latency|parity|_ms$|_mb$"
+)
 """Metrics of which less is better, for showing the worst slices first."""
 
 VERDICTS = {"passed": "PASSED", "refused": "REFUSED", "failed": "FAILED"}

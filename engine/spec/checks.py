@@ -20,6 +20,7 @@ from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
 from engine.spec.surroundings import SchemaFile, Surroundings
 from engine.spec.vocabulary import (
+    ALIASES,
     COLUMN_CHECKS,
     COLUMN_KEYS,
     FORMATS,
@@ -509,10 +510,44 @@ def gate_faults(gate: Gate) -> Iterator[tuple[str, str]]:
         yield f"{gate.metric} cannot be compared with a baseline", "give it a `max`"
     if gate.slice is not None and gate.metric in (*PROPERTIES, *MEASUREMENTS):
         yield f"{gate.metric} has no slices", "remove `slice`"
+    if gate.metric == "onnx_parity_share" and gate.tolerance is None:
+        yield "onnx_parity_share counts rows beyond a tolerance, and there is none", "add `tolerance: 1.0e-5`"
+    if gate.metric != "onnx_parity_share" and gate.tolerance is not None:
+        yield f"{gate.metric} has no tolerance", "remove it, or use onnx_parity_share"
+    if gate.by is not None and gate.metric not in ("leaked_rows", "leaked_share"):
+        yield f"{gate.metric} does not look for rows", "remove `by`, or use leaked_rows or leaked_share"
     if (gate.min is not None and gate.max is not None and gate.min > gate.max) or (
         gate.between is not None and gate.between[0] > gate.between[1]
     ):
         yield "the lower limit is above the upper one: nothing can pass", "swap them"
+
+
+def gates_know_rows_by_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """The columns by which rows are known are in the schema of each source, or made by a transform."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        for place, name in enumerate(gate.by or ()):
+            for source in dict.fromkeys((spec.train.data, spec.evaluate.data)):
+                schema = surroundings.schemas.get(source)
+                queries = [item for item in spec.transform if source in item.data]
+                if schema is None or not schema.columns or any(item.uses != "sql" for item in queries):
+                    continue
+                words = {word for item in queries for word in WORD.findall(str(item.with_.get("query", "")))}
+                if name not in {*schema.columns, *words}:
+                    path: KeyPath = ("evaluate", "gates", index, "by", place)
+                    fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
+                    yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, schema.columns))
+                    break
+
+
+def baselines_are_names_that_somebody_uses(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A baseline that is nearly a usual alias is probably a typo; nothing would ever be compared."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        given = gate.baseline or ""
+        meant = nearest(given, ALIASES) if given.isalpha() and given not in ALIASES else None
+        if meant is not None:
+            path: KeyPath = ("evaluate", "gates", index, "baseline")
+            fact, hint = f"{shown(given)} is no usual alias", f'did you mean "{meant}"?'
+            yield Finding(rule="gate-limit", path=path, fact=fact, hint=hint, severity="warning")
 
 
 def gates_agree(spec: Spec, _: Surroundings) -> Iterator[Finding]:
@@ -643,6 +678,8 @@ CHECKS: tuple[Check, ...] = (
     slices_say_which_rows,
     gates_judge_what_is_computed,
     gates_have_one_kind_of_limit,
+    gates_know_rows_by_columns,
+    baselines_are_names_that_somebody_uses,
     gates_agree,
     gates_differ,
     limits_can_be_met,

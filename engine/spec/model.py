@@ -179,6 +179,8 @@ class Gate(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     slice: str | None = None
     min_rows: int = Field(default=0, ge=0)
+    tolerance: float | None = Field(default=None, ge=0)
+    by: Names | None = None
     level: Literal["refuse", "warn"] = "refuse"
     on_missing: Literal["pass", "refuse"] | None = None
 

@@ -25,6 +25,10 @@ METRICS: Mapping[str, MetricInfo] = {
     "average_precision": MetricInfo(tasks=("binary", "multilabel")),
     "balanced_accuracy": MetricInfo(tasks=CLASSIFICATION),
     "brier": MetricInfo(tasks=LABELLING, greater_is_better=False),
+    "brier_reliability": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "brier_resolution": MetricInfo(tasks=("binary",)),
+    "brier_uncertainty": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "ece": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
     "f1": MetricInfo(tasks=LABELLING),
     "f1_micro": MetricInfo(tasks=("multilabel",)),
     "hamming_loss": MetricInfo(tasks=("multilabel",), greater_is_better=False),
@@ -48,10 +52,19 @@ METRICS: Mapping[str, MetricInfo] = {
 }
 """Metrics of predictions, computed on the ONNX model's answers."""
 
-PROPERTIES: tuple[str, ...] = ("model_mb", "onnx_parity")
-"""Figures of the model itself that a gate may limit; the same on every machine."""
+CALIBRATION: tuple[str, ...] = ("brier", "brier_reliability", "brier_resolution", "brier_uncertainty", "ece")
+"""Metrics whose verdict shows how probabilities and what happened agree."""
 
-MEASUREMENTS: tuple[str, ...] = ("latency_p50_ms", "latency_p99_ms")
+PARITY: tuple[str, ...] = ("onnx_label_flips", "onnx_parity", "onnx_parity_share")
+"""How far the native model and its ONNX form differ: labels, the largest difference, rows beyond a tolerance."""
+
+LEAKAGE: tuple[str, ...] = ("leaked_rows", "leaked_share", "identifier_features", "target_proxy_auc")
+"""What the training data tells of the test that a model should not know."""
+
+PROPERTIES: tuple[str, ...] = ("model_mb", *PARITY, *LEAKAGE)
+"""Figures of the model, or of what it was trained on, that a gate may limit; the same on every machine."""
+
+MEASUREMENTS: tuple[str, ...] = ("latency_p50_ms", "latency_p99_ms", "peak_memory_mb")
 """Figures that depend on the machine and the moment; byproducts of a run, never part of its identity."""
 
 FORMATS: Mapping[str, str] = {
@@ -88,6 +101,8 @@ COLUMN_CHECKS: tuple[str, ...] = (
 """Pandera's checks of a column. It passes over a name that it does not know, so a typo would check nothing."""
 
 PRODUCTION = "production"
+ALIASES: tuple[str, ...] = ("candidate", "canary", "shadow", PRODUCTION)
+"""The aliases that Engine itself knows; a model may have others."""
 
 
 NOT_NEGATIVE = ("log_loss", "mae", "mape", "mse", "rmse", *PROPERTIES, *MEASUREMENTS)

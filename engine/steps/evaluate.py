@@ -21,7 +21,8 @@ from engine.steps.intervals import CONFIDENCE, DRAWS_IN_PART, estimates
 from engine.steps.judging import judge, predictions, require_scores, weights_of
 from engine.steps.judging import judged_from as judged_from
 from engine.steps.metrics import Judged, is_for
-from engine.steps.model import Artifact, Inputs, Outputs
+from engine.steps.model import Inputs, Outputs
+from engine.steps.parity import parity, with_parity
 from engine.steps.slices import Slice, memberships, parts, slice_of
 
 CURVE_POINTS = 200
@@ -47,6 +48,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     answered = open_session(data, threads=context.cpus).predict(table)
     require_scores(answered.scores, table, signature)
     judged = replace(judge(table, signature, answered.scores, params), weights=weights)
+    summary, apart = parity(inputs.get("native"), table, judged, context)
     evaluation: dict[str, Any] = {
         "task": signature["task"],
         "rows": table.num_rows,
@@ -57,12 +59,12 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
         **({"groups": len(np.unique(judged.groups))} if judged.groups is not None else {}),
         **figures(judged, slices, signature, params),
         "curves": curves(judged),
-        "parity": parity(inputs.get("native"), table, judged, context),
+        "parity": summary,
     }
     return Outputs(
         artifacts={
             "evaluation": context.put_json(plain(evaluation)),
-            "predictions": context.put_table(predictions(judged, slices)),
+            "predictions": context.put_table(with_parity(predictions(judged, slices), apart)),
         },
         byproducts={"metrics": {name: found["value"] for name, found in evaluation["metrics"].items()}},
     )
@@ -186,22 +188,3 @@ def calibration(judged: Judged) -> dict[str, list[float]]:
     predicted = np.bincount(bins, weights=judged.score, minlength=BINS)[filled] / rows[filled]
     observed = np.bincount(bins, weights=judged.true, minlength=BINS)[filled] / rows[filled]
     return {"predicted": predicted.tolist(), "observed": observed.tolist(), "rows": rows[filled].tolist()}
-
-
-def parity(native: Artifact | None, table: pa.Table, judged: Judged, context: Context) -> dict[str, Any] | None:
-    """How far the native model and its ONNX form differ on these rows: the largest difference, and label flips."""
-    if native is None:
-        return None
-    model, _ = context.private(native)
-    scores = np.asarray(model.scores(table), dtype=np.float64)
-    if judged.task in (*VALUES, "ranking"):
-        scale = np.maximum(np.abs(scores), 1.0)
-        return {
-            "max_difference": float(np.max(np.abs(scores - judged.score) / scale)),
-            "label_flips": 0,
-            "rows": len(scores),
-        }
-    shown = scores[:, 1] if judged.task == "binary" else scores
-    label = (scores > 0.5) if judged.task == "multilabel" else scores.argmax(axis=1)
-    flips = int(np.sum(label != judged.label))
-    return {"max_difference": float(np.max(np.abs(shown - judged.score))), "label_flips": flips, "rows": len(scores)}

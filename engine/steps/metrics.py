@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from engine.plugins import PluginFailed, find, load
 from engine.spec.vocabulary import METRICS, Task
+from engine.steps.calibration import PARTS, part_of
 from engine.steps.ranking import RANKING, per_query, queries
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -241,4 +242,5 @@ FUNCTIONS: Mapping[str, Callable[[Judged], float]] = {
     "r2": of_errors(sk.r2_score),
     "rmse": lambda j: float(np.sqrt(sk.mean_squared_error(j.true, j.label, sample_weight=j.weights))),
     **{name: of_ranking(name) for name in RANKING},
+    **{name: part_of(name) for name in PARTS},
 }

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from engine.steps import calibration
 from engine.steps.metrics import (
     AnyArray,
     FloatArray,
@@ -362,6 +364,7 @@ OTHERS: Mapping[str, Callable[[Judged], Weighted]] = {
     "r2": r2,
     "rmse": rmse,
     "roc_auc": roc_auc,
+    **{name: partial(calibration.weighted, name) for name in calibration.PARTS},
 }
 AVERAGED = frozenset({"average_precision", "f1", "precision", "recall", "roc_auc"})
 """What is averaged over several labels."""

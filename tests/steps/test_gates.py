@@ -19,7 +19,9 @@ def context(tmp_path: Path) -> Context:
 
 
 def gate_of(**given: Any) -> dict[str, Any]:
-    base = dict.fromkeys(("min", "max", "between", "baseline", "max_drop", "min_gain", "slice", "on_missing"))
+    base = dict.fromkeys(
+        ("min", "max", "between", "baseline", "max_drop", "min_gain", "slice", "tolerance", "by", "on_missing")
+    )
     return {**base, "name": "g", "metric": "mae", "confidence": 0.95, "min_rows": 0, **given}
 
 
@@ -45,8 +47,8 @@ GATES: list[tuple[dict[str, Any], bool, str]] = [
     ({"min": 0.6}, False, "mae on 100 rows is 0.5, below the least that passes, 0.6"),
     ({"between": [0.4, 0.6]}, True, "mae on 100 rows is 0.5, between 0.4 and 0.6"),
     ({"max": 1, "slice": "g"}, False, "mae for g c (10 rows) is 9, above the most that passes, 1"),
-    ({"max": 1, "slice": "g", "min_rows": 20}, True, "all 2 slices pass; the worst: mae for g b (30 rows) is 0.6, at most 1; 1 smaller ones were not judged"),
-    ({"max": 0.1, "slice": "g", "min_rows": 20}, False, "mae for g b (30 rows) is 0.6, above the most that passes, 0.1; 2 of 2 slices fail; 1 smaller ones were not judged"),
+    ({"max": 1, "slice": "g", "min_rows": 20}, True, "all 2 slices pass; the worst: mae for g b (30 rows) is 0.6, at most 1; 1 slice of fewer than 20 rows not judged"),
+    ({"max": 0.1, "slice": "g", "min_rows": 20}, False, "mae for g b (30 rows) is 0.6, above the most that passes, 0.1; 2 of 2 slices fail: a, b; 1 slice of fewer than 20 rows not judged"),
     ({"max": 1, "slice": "g", "min_rows": 500}, False, "no slice of g has 500 rows on which mae is defined"),
     ({"metric": "onnx_parity", "max": 1e-5}, True, "onnx_parity on 100 rows is 1e-06, at most 1e-05"),
     ({"baseline": "production", "max_drop": 0.1, "pin": {"version": None, "digest": None, "known": False}}, True,
