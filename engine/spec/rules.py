@@ -52,6 +52,9 @@ class Trainer:
     def __init__(self, *, depth: int, loss: Literal["log", "square"] = "log"): ...
 
     def fit(self, table, task): ...
+
+
+def cost(y_true, y_pred, y_score, weights): ...
 """,
     "torn.py": "class Trainer(\n",
     "train/shallow.yaml": "uses: own:Trainer\ndata: train\nwith: {depth: 1}\n",
@@ -476,6 +479,30 @@ RULES: tuple[Rule, ...] = (
         ),
         good=Example(text="features: {numeric: [month, distance], categorical: [carrier]}\n"),
     ),
+    Rule(
+        id="slice",
+        title="A slice that does not say which rows",
+        why="A slice is a column's values, ascending ranges of a column, or a name and a condition in SQL.",
+        bad=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc]\n  slices: [▸{sql: distance < 500}]\n",
+            says="a slice by sql needs a name; add `name: ...`, by which gates and reports call it",
+        ),
+        good=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc]\n  slices: [{name: short, sql: distance < 500}]\n"
+        ),
+    ),
+    Rule(
+        id="slice-column",
+        title="A slice's SQL names a column that is not there",
+        why="The condition reads the columns of the data that the model is judged on, after its transforms.",
+        bad=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc]\n  slices: [{name: short, sql: ▸distanse < 500}]\n",
+            says='no column "distanse" in the schema of test or in its transforms; did you mean "distance"?',
+        ),
+        good=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc]\n  slices: [{name: short, sql: distance < 500}]\n"
+        ),
+    ),
     # -- plugins -----------------------------------------------------------------------------------------------
     Rule(
         id="plugin-unknown",
@@ -567,9 +594,19 @@ RULES: tuple[Rule, ...] = (
         why="A model either sorts rows into classes or predicts a number, and a metric is for the one or the other.",
         bad=Example(
             text="evaluate:\n  data: test\n  metrics: [roc_auc, ▸rmse]\n",
-            says='"rmse" is for regression, and those before it are not; keep those of one kind of task',
+            says='"rmse" is for quantile and regression, and those before it are not; keep those of one kind of task',
         ),
         good=Example(text="evaluate:\n  data: test\n  metrics: [mae, rmse]\n"),
+    ),
+    Rule(
+        id="metric-plugin",
+        title="A metric of the project's own that is not there, or takes too little",
+        why="A metric is a function of the truth, the predicted labels, the scores and the rows' weights.",
+        bad=Example(
+            text="evaluate:\n  data: test\n  metrics: [roc_auc, ▸own:cots]\n",
+            says="no class or function in own.py 'cots'; did you mean \"cost\"?",
+        ),
+        good=Example(text="evaluate:\n  data: test\n  metrics: [roc_auc, own:cost]\n"),
     ),
     Rule(
         id="gate-metric",
