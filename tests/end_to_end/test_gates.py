@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from engine.spec.checks import gate_faults
+from engine.spec.model import Gate
+from engine.spec.vocabulary import MEASUREMENTS, METRICS, PROPERTIES
 from engine.wiring import open_home
 from projects import Done, Project, make_project
 from warm import warm
@@ -135,3 +140,14 @@ def test_every_gate_of_a_model_gives_value_limit_rows_method_and_reason(project:
     slices = next(gate for gate in done.json["gates"] if gate["name"] == "mae.max_drop[group]@production")
     assert (slices["slices_judged"], slices["slices_failed"]) == (2, [])
     assert [part["confidence"] for part in slices["parts"]].count(0.975) == 1
+
+
+def test_every_form_in_the_readme_is_a_gate_and_every_figure_of_a_model_has_one() -> None:
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    table = text.partition("### Gates")[2].partition("\n#")[0]
+    forms = [yaml.safe_load(form) for form in re.findall(r"`(\{metric: .*?\})`", table)]
+    assert len(forms) > 15
+    for form in forms:
+        assert list(gate_faults(Gate.model_validate(form))) == [], form
+        assert form["metric"] in {*METRICS, *PROPERTIES, *MEASUREMENTS}
+    assert {form["metric"] for form in forms} >= {*PROPERTIES, *MEASUREMENTS}

@@ -54,6 +54,11 @@ KEYS: dict[str, tuple[str, list[str]]] = {
     "evaluate.gates.confidence": ("I", ["+evaluate.gates.2.confidence=0.9"]),
     "evaluate.gates.slice": ("I", ["evaluate.gates.1.slice=z"]),
     "evaluate.gates.min_rows": ("I", ["evaluate.gates.1.min_rows=6"]),
+    "evaluate.gates.tolerance": (
+        "I",
+        ["evaluate.gates.3.metric=onnx_parity_share", "+evaluate.gates.3.tolerance=1.0e-6"],
+    ),
+    "evaluate.gates.by": ("I", ["evaluate.gates.3.metric=leaked_rows", "+evaluate.gates.3.by=[x]"]),
     "evaluate.gates.level": ("I", ["+evaluate.gates.0.level=warn"]),
     "evaluate.gates.on_missing": ("I", ["+evaluate.gates.2.on_missing=refuse"]),
     "serve.max_batch_rows": ("O", ["serve.max_batch_rows=8"]),
