@@ -276,10 +276,10 @@ def against(metrics: dict[str, float], *, same_rows: bool = True) -> str:
 
 def test_the_metric_table_stands_against_the_production_model() -> None:
     text = against({"roc_auc": 0.6634, "brier": 0.2, "average_precision": 0.4127})
-    assert "| metric | value | production (version 2) | change |  | rows |" in text
-    assert "| `roc_auc` | 0.6613 | 0.6634 | -0.0021 | worse | 28,293 |" in text
-    assert "| `brier` | 0.1893 | 0.2000 | -0.0107 | better | 28,293 |" in text
-    assert "| `average_precision` | 0.4127 | 0.4127 | 0 |  | 28,293 |" in text
+    assert "| metric | value | 95 % | production (version 2) | change |  | rows |" in text
+    assert "| `roc_auc` | 0.6613 | [0.6546, 0.6680] | 0.6634 | -0.0021 | worse | 28,293 |" in text
+    assert "| `brier` | 0.1893 | [0.1826, 0.1960] | 0.2000 | -0.0107 | better | 28,293 |" in text
+    assert "| `average_precision` | 0.4127 | [0.4060, 0.4194] | 0.4127 | 0 |  | 28,293 |" in text
     assert f"production: version 2 ({samples.hexadecimal('production')[:12]}), on the same rows" in text
 
 
