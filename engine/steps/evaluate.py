@@ -172,7 +172,7 @@ def curves(judged: Judged) -> dict[str, Any]:
         return {"residuals": {"edges": edges.tolist(), "counts": counts.tolist()}}
     if judged.task != "binary" or len(np.unique(judged.true)) < 2:
         return {}
-    fpr, tpr, _ = roc_curve(judged.true, judged.score)
+    fpr, tpr, _ = roc_curve(judged.true, judged.score, sample_weight=judged.weights)
     chosen = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).astype(int))
     return {
         "roc": {"fpr": fpr[chosen].tolist(), "tpr": tpr[chosen].tolist()},
@@ -181,10 +181,11 @@ def curves(judged: Judged) -> dict[str, Any]:
 
 
 def calibration(judged: Judged) -> dict[str, list[float]]:
-    """Mean score, observed share and rows in ten bins of equal width over [0, 1]; empty bins are left out."""
+    """Mean score, observed share and rows in ten bins of equal width over [0, 1]; bins without weight are left out."""
     bins = np.clip((judged.score * BINS).astype(int), 0, BINS - 1)
-    rows = np.bincount(bins, minlength=BINS)
-    filled = rows > 0
-    predicted = np.bincount(bins, weights=judged.score, minlength=BINS)[filled] / rows[filled]
-    observed = np.bincount(bins, weights=judged.true, minlength=BINS)[filled] / rows[filled]
+    weights = np.ones(len(bins)) if judged.weights is None else judged.weights
+    rows, whole = np.bincount(bins, minlength=BINS), np.bincount(bins, weights=weights, minlength=BINS)
+    filled = whole > 0
+    predicted = np.bincount(bins, weights=weights * judged.score, minlength=BINS)[filled] / whole[filled]
+    observed = np.bincount(bins, weights=weights * judged.true, minlength=BINS)[filled] / whole[filled]
     return {"predicted": predicted.tolist(), "observed": observed.tolist(), "rows": rows[filled].tolist()}

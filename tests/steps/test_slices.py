@@ -192,3 +192,14 @@ def test_weights_that_cannot_weigh_are_refused(context: Context, values: Any, fa
     with pytest.raises(StepFailed) as raised:
         judged(context, TABLE.append_column("seats", pa.array(values)), weights="seats")
     assert (raised.value.fact, raised.value.key) == (fact, "evaluate.weights")
+
+
+def test_curves_are_those_of_rows_that_are_repeated_as_often_as_they_weigh(context: Context) -> None:
+    often = np.random.default_rng(4).integers(0, 3, 400)
+    weighed = judged(context, TABLE.append_column("seats", pa.array(often)), weights="seats")
+    repeated = judged(context, TABLE.take(pa.array(np.repeat(np.arange(400), often))))
+    one, other = (context.json(made["evaluation"])["curves"] for made in (weighed, repeated))
+    for curve in ("predicted", "observed"):
+        assert one["calibration"][curve] == pytest.approx(other["calibration"][curve])
+    area = [np.trapz(found["roc"]["tpr"], found["roc"]["fpr"]) for found in (one, other)]
+    assert area[0] == pytest.approx(area[1], abs=1e-3)
