@@ -13,7 +13,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     AnyArray = np.ndarray[Any, np.dtype[Any]]
 
-Kind = Literal["trainer", "metric", "gate", "detector", "transform", "source"]
-KINDS: tuple[Kind, ...] = ("trainer", "metric", "gate", "detector", "transform", "source")
+Kind = Literal["trainer", "metric", "gate", "detector", "transform", "source", "publisher"]
+KINDS: tuple[Kind, ...] = ("trainer", "metric", "gate", "detector", "transform", "source", "publisher")
 # What a component of each kind must be able to do, checked when it is loaded.
 REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "trainer": ("fit",),
@@ -36,6 +36,7 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "detector": ("fit", "restore"),
     "transform": ("__call__",),
     "source": ("__call__",),
+    "publisher": ("publish",),
 }
 Definitions = Mapping[str, ast.ClassDef | ast.FunctionDef]
 ScalarType = Literal["FP32", "FP64", "INT64", "BOOL", "BYTES"]
@@ -152,6 +153,46 @@ class Detector(Protocol):
     def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> FittedDetector: ...
 
     def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> FittedDetector: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """A registered version as another system can take it; every byte was checked against its digest.
+
+    Attributes:
+        digest: the SHA-256 of ``onnx``.
+        onnx: the model.
+        signature: ``inputs`` (name, V2 datatype, shape), ``classes``, ``task``, ``target``.
+        schema: the pandera schema of the training data, as its YAML has it; ``None`` without one.
+        metrics: of the newest run that judged these bytes.
+        provenance: that run's record, an in-toto statement.
+        card: Markdown.
+    """
+
+    name: str
+    version: int
+    digest: str
+    onnx: bytes
+    signature: Mapping[str, Any]
+    schema: Mapping[str, Any] | None
+    metrics: Mapping[str, float | None]
+    provenance: Mapping[str, Any]
+    card: str
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Hands a version to another system: a registry, a server, an image."""
+
+    def publish(self, publication: Publication) -> Mapping[str, str]:
+        """Put it there; facts about where it is then, such as ``uri``. Doing it again changes nothing.
+
+        Raises:
+            PluginFailed: when the other system does not take it.
+        """
 
 
 class PluginFailed(StepFailed):

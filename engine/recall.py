@@ -29,7 +29,7 @@ from engine.wiring import Home, open_home
 if TYPE_CHECKING:
     from engine.pipeline import Prepared
     from engine.record.model import RunRecord
-    from engine.registry.registry import Registry
+    from engine.registry.protocol import Registry
 
 FORM = 2
 OWN = Path(__file__).resolve().parent

@@ -23,7 +23,7 @@ from engine.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     from engine.pipeline import Prepared
-    from engine.registry.registry import Registry
+    from engine.registry.protocol import Registry
     from engine.spec.load import LoadedSpec
 
 PRODUCTION = "production"

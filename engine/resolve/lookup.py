@@ -14,7 +14,7 @@ from engine.lake.listing import files_at, is_file
 from engine.lake.protocol import Lake
 from engine.lake.uri import parse
 from engine.registry.model import baseline_ref
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.resolve.closure import SourceIndex, closure
 from engine.resolve.git import git
 from engine.resolve.installed import keep, survey
