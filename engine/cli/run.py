@@ -15,7 +15,7 @@ import typer
 from engine.cli import view
 from engine.cli.reporting import Answered, full_report, in_ci, no_commands, places_of, report_of, tell_ci
 from engine.errors import FAILED, NO, YES, EngineError, Problem, SpecInvalid, UsageError
-from engine.recall import recall, remember
+from engine.recall import Noted, note, recall, remember
 from engine.record.model import RunRecord
 from engine.report.clean import terminal
 from engine.report.text import card, plain
@@ -100,15 +100,16 @@ def made(spec: str, overrides: Sequence[str], wanted: Wanted) -> Answered:
 
     prepared = prepare_spec(spec, overrides, wanted.address)
     warn(prepared.loaded.warnings)
-    return answer_of(carry_out(prepared, wanted), prepared)
+    noted = note(prepared, open_home(prepared.loaded.root))
+    return answer_of(carry_out(prepared, wanted), prepared, noted)
 
 
-def answer_of(finished: Finished, prepared: Prepared) -> Answered:
+def answer_of(finished: Finished, prepared: Prepared, noted: Noted | None) -> Answered:
     """What there is to say about a run that is over; the next time it may be recalled."""
     desk, root = prepared.desk, prepared.loaded.root
     places = places_of(finished.record, prepared)
     if finished.record.answers:
-        remember(prepared, open_home(root), places)
+        remember(noted, places)
     return Answered(
         record=finished.record, records=desk.records, store=desk.store, registry=desk.registry, root=root,
         shown=finished.resolved.shown, executed=finished.executed, places=places,
@@ -259,7 +260,8 @@ def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str
         from engine.api import prepare_spec
 
         prepared = prepare_spec(spec, chosen, wanted.address)
-        answered = answer_of(carry_out(prepared, wanted), prepared)
+        noted = note(prepared, open_home(prepared.loaded.root))
+        answered = answer_of(carry_out(prepared, wanted), prepared, noted)
     except EngineError as error:
         view.problems(error.problems) if isinstance(error, SpecInvalid) else view.error(error)
         return {"run_id": None, "status": "failed", "metrics": {}, "overrides": list(chosen), "error": error.document()}

@@ -268,7 +268,7 @@ def test_the_hook_refuses_the_commit_of_a_broken_spec(checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_the_lines_of_both_run_specs_and_leave_their_reports(checkout: Path) -> None:
-    """The second finds in the kept ENGINE_HOME what the first has done."""
+    """The second finds in the kept ENGINE_HOME what the first has done, and promoted."""
     workflow, pipeline = loaded(checkout / ".github/workflows/engine.yml"), loaded(checkout / ".gitlab-ci.yml")
     for lines, host in (
         (lines_of_github(workflow, "run"), {"GITHUB_ACTIONS": "true"}),
@@ -276,9 +276,15 @@ def test_the_lines_of_both_run_specs_and_leave_their_reports(checkout: Path) -> 
     ):
         found = carried_out(checkout, lines, ENGINE_HOME=str(checkout.parent / "kept"), **host)
         assert found.returncode == 0, found.stdout + found.stderr
-        assert {path.name for path in (checkout / "reports").iterdir()} == {"junit.xml", "run.md", "run.html"}
+        assert {path.name for path in (checkout / "reports").iterdir()} == {
+            "junit.xml",
+            "run.md",
+            "run.html",
+            "run.env",
+        }
         shutil.rmtree(checkout / "reports")
     assert "0 changes" in found.stdout
     listed = engine(checkout, "runs", "list", "--json", ENGINE_HOME=str(checkout.parent / "kept")).json["runs"]
-    assert len(listed) == 1
+    assert len(listed) == 2, "with a model in production the same spec is another run"
+    assert "demo@production is version 1 already" in found.stdout
     assert not (checkout / ".engine").exists()
