@@ -18,7 +18,7 @@ from engine.spec.vocabulary import METRICS, VALUES
 from engine.steps.columns import require_rows
 from engine.steps.context import Context
 from engine.steps.intervals import CONFIDENCE, DRAWS_IN_PART, estimates
-from engine.steps.judging import judge, predictions, require_scores, weights_of
+from engine.steps.judging import judge, predictions, require_classes, require_scores, weights_of
 from engine.steps.judging import judged_from as judged_from
 from engine.steps.metrics import Judged, is_for
 from engine.steps.model import Inputs, Outputs
@@ -46,6 +46,7 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     weights = weights_of(table, params.get("weights"))
     data = context.store.read(params["model"]) if "model" in params else context.data(inputs["model"])
     answered = open_session(data, threads=context.cpus).predict(table)
+    require_classes(answered.label, answered.scores, signature)
     require_scores(answered.scores, table, signature)
     judged = replace(judge(table, signature, answered.scores, params), weights=weights)
     summary, apart = parity(inputs.get("native"), table, judged, context)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import StepFailed
+from engine.spec.vocabulary import CLASSIFICATION
 from engine.steps.columns import require_column, require_target, require_targets
 from engine.steps.metrics import AnyArray, FloatArray, IntArray, Judged
 
@@ -59,6 +60,27 @@ def target_column(table: pa.Table, name: str) -> pa.ChunkedArray:
         fact = f'{column.null_count:,} rows have no "{name}"'
         raise StepFailed(fact, hint="drop them in a transform", key="target")
     return column
+
+
+def require_classes(label: AnyArray, scores: AnyArray, signature: Mapping[str, Any]) -> None:
+    """Refuse a model, a baseline above all, that knows other classes: its scores would be read as those of ours.
+
+    Raises:
+        StepFailed: with what it gives and what was expected.
+    """
+    if signature["task"] not in CLASSIFICATION:
+        return
+    classes: list[object] = signature["classes"]
+    hint = "compare with a version that knows the same classes, or train on data that has them"
+    given, wanted = (scores.shape[1] if scores.ndim == 2 else 2), len(classes)
+    if given != wanted:
+        fact = f"the model knows {given} classes, and {wanted} are judged"
+        raise StepFailed(fact, hint=hint, key="evaluate")
+    said = set(label.tolist())
+    if {type(item) for item in said} == {type(item) for item in classes} and said - set(classes):
+        stranger = min(said - set(classes), key=str)
+        known = ", ".join(str(item) for item in classes)
+        raise StepFailed(f'the model answers "{stranger}", and the classes are {known}', hint=hint, key="evaluate")
 
 
 def require_width(scores: AnyArray, signature: Mapping[str, Any]) -> None:

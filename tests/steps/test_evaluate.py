@@ -182,6 +182,45 @@ def test_a_model_whose_bytes_were_altered_is_not_judged(context: Context) -> Non
         judged(context, model=digest, version=1)
 
 
+def answering(classes: list[Any]) -> bytes:
+    """A model that always answers the first of its classes, which its labels are."""
+    kind = TensorProto.STRING if isinstance(classes[0], str) else TensorProto.INT64
+    nodes = [
+        helper.make_node("MatMul", ["x", "none"], ["nothing"]),
+        helper.make_node("Softmax", ["nothing"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["place"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["classes", "place"], ["label"]),
+    ]
+    constants = [
+        helper.make_tensor("none", TensorProto.FLOAT, [1, len(classes)], [0.0] * len(classes)),
+        helper.make_tensor("classes", kind, [len(classes)], classes),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])]
+    outputs = [
+        helper.make_tensor_value_info("label", kind, [None]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("classes", "fact"),
+    [
+        (["no", "perhaps", "yes"], "the model knows 3 classes, and 2 are judged"),
+        (["never", "yes"], 'the model answers "never", and the classes are no, yes'),
+    ],
+)
+def test_a_baseline_that_knows_other_classes_is_an_error_and_no_comparison(
+    context: Context, classes: list[Any], fact: str
+) -> None:
+    with pytest.raises(StepFailed) as raised:
+        judged(context, model=context.store.put(answering(classes)), version=1)
+    assert raised.value.fact == fact
+    assert judged(context, model=context.store.put(answering(["no", "yes"])), version=1)
+
+
 # -- gates against a baseline ----------------------------------------------------------------------------------
 
 
