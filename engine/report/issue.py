@@ -1,4 +1,4 @@
-"""Open an issue about a refusal, a failure or an alarm, through the command line of GitHub (gh) or GitLab (glab).
+"""Open an issue about a refusal or a failure, through the command line of GitHub (gh) or GitLab (glab).
 
 What an issue is about is its fingerprint, which stands in its body as a comment: while one with it is open, no second
 one is made. Whoever has something to say builds an :class:`Issue` and calls :func:`open_issue`.
