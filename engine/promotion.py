@@ -27,6 +27,7 @@ from engine.lake.uri import SCHEME, parse, parse_ref
 from engine.record.anchors import Harbour, anchor
 from engine.record.model import RunRecord
 from engine.record.store import RecordStore
+from engine.registry.baseline import alias_in
 from engine.registry.history import moves, way_back
 from engine.registry.model import (
     Decision,
@@ -38,7 +39,6 @@ from engine.registry.model import (
     ModelVersion,
     Pending,
     VersionRetired,
-    baseline_ref,
 )
 from engine.registry.protocol import Registry
 from engine.resolve.lookup import pin_model
@@ -152,7 +152,7 @@ def promote(ref: ModelRef, alias: str, office: Office, wanted: Wanted) -> Outcom
         raise VersionRetired("it was retired", place=str(version), hint=hint)
     require_bytes(version, office.store)
     record, evidence, judged = evidence_for(version, office, force=wanted.force)
-    assumed = assumptions(version.name, evidence)
+    assumed = assumptions(version.name, evidence, office.registry)
     merge = None
     if wanted.source:
         merge, moved = merge_wanted(wanted, record, version, office)
@@ -297,12 +297,12 @@ def evidence_of(record: RunRecord) -> Evidence:
     )
 
 
-def assumptions(name: str, evidence: Evidence) -> dict[str, int | None]:
+def assumptions(name: str, evidence: Evidence, registry: Registry) -> dict[str, int | None]:
     """The aliases that were compared with, and the versions that they named."""
     if evidence.objections:
         return {}
-    refs = {str(baseline_ref(name, ref)): pin["version"] for ref, pin in evidence.baselines.items()}
-    return {ref: version for ref, version in refs.items() if "@" in ref}
+    found = {alias_in(name, ref, registry): pin["version"] for ref, pin in evidence.baselines.items()}
+    return {str(alias): version for alias, version in found.items() if alias is not None}
 
 
 # -- the data that goes with it -----------------------------------------------------------------------------------

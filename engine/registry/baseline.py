@@ -50,6 +50,15 @@ def meant(name: str, ref: str, registry: Versions) -> tuple[ModelVersion | None,
     return None, registry.has_meant(wanted)
 
 
+def alias_in(name: str, ref: str, registry: Versions) -> ModelRef | None:
+    """The alias that ``ref`` is, if it is one: neither a version nor a run."""
+    if RUN.match(ref) and not ref.isdigit() and not ALIAS.match(ref):
+        return None
+    found = baseline_ref(name, ref)
+    is_run = bool(RUN.match(ref)) and not registry.has_meant(found)
+    return found if found.alias is not None and not is_run else None
+
+
 def made_by(name: str, run: str, registry: Versions) -> ModelVersion | None:
     """The version that a run made, by the beginning of its id.
 

@@ -96,7 +96,7 @@ def test_a_version_that_is_worse_than_what_is_in_use_now_is_refused_with_the_rea
     done = answer(project.root, "models", "promote", f"numbers:{BAD}", "--to", "production", "--inline", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "gate-refused")
     assert "mae.max_drop@production refused: mae is " in done.json["error"]["message"]
-    assert "of version 1" in done.json["error"]["message"]
+    assert "of production (version 1)" in done.json["error"]["message"]
     assert aliases(project) == {"production": GOOD}
     assert len(moves(answer, project)) == 1
 

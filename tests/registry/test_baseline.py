@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.errors import UsageError
-from engine.registry.baseline import meant
+from engine.registry.baseline import alias_in, meant
 from engine.registry.model import ModelNotFound, ModelRef, ModelVersion
+from engine.registry.sqlite import SqliteRegistry
 
 RUNS = {1: ("aaaa11" + "0" * 58, "123456" + "0" * 58), 2: ("aaaa22" + "0" * 58,)}
 VERSIONS = [
@@ -64,3 +67,23 @@ def test_a_beginning_of_several_versions_is_an_error_that_names_them() -> None:
 
     with pytest.raises(UsageError, match="runs of the versions 1, 3 of numbers begin with aaaa11"):
         meant("numbers", "aaaa11", Both())
+
+
+@pytest.mark.parametrize(
+    ("ref", "alias"),
+    [
+        ("production", "m@production"),
+        ("other@production", "other@production"),
+        ("1", None),
+        ("18e019430029", None),  # a run, by the beginning of its id
+        ("ea771a8c79ef", None),  # one that could be an alias, but never was
+        ("decade", "m@decade"),
+        ("other:2", None),
+    ],
+)
+def test_of_what_was_compared_with_only_aliases_can_move(tmp_path: Path, ref: str, alias: str | None) -> None:
+    registry = SqliteRegistry(tmp_path / "registry.db")
+    registry.note_run("m", "c" * 64, "d" * 64, "passed", registry.reserve("m", "a" * 64, "b" * 64))
+    registry.set_alias("m", "decade", 1)
+    found = alias_in("m", ref, registry)
+    assert (None if found is None else str(found)) == alias
