@@ -72,18 +72,18 @@ def test_a_beginning_of_several_versions_is_an_error_that_names_them() -> None:
 @pytest.mark.parametrize(
     ("ref", "alias"),
     [
-        ("production", "m@production"),
+        ("production", "model@production"),
         ("other@production", "other@production"),
         ("1", None),
         ("18e019430029", None),  # a run, by the beginning of its id
         ("ea771a8c79ef", None),  # one that could be an alias, but never was
-        ("decade", "m@decade"),
+        ("decade", "model@decade"),
         ("other:2", None),
     ],
 )
 def test_of_what_was_compared_with_only_aliases_can_move(tmp_path: Path, ref: str, alias: str | None) -> None:
     registry = SqliteRegistry(tmp_path / "registry.db")
-    registry.note_run("m", "c" * 64, "d" * 64, "passed", registry.reserve("m", "a" * 64, "b" * 64))
-    registry.set_alias("m", "decade", 1)
-    found = alias_in("m", ref, registry)
+    registry.note_run("model", "c" * 64, "d" * 64, "passed", registry.reserve("model", "a" * 64, "b" * 64))
+    registry.set_alias("model", "decade", 1)
+    found = alias_in("model", ref, registry)
     assert (None if found is None else str(found)) == alias
