@@ -36,6 +36,7 @@ def register(name, sync=False):
     digest, run, record = (secrets.token_hex(32) for _ in range(3))
     version = registry.reserve(name, digest, "a" * 64)
     registry.sync() if sync else None
+    registry.announce(run, record)
     registry.note_run(name, run, record, "passed", version, PINS)
     registry.sync() if sync else None
     return version

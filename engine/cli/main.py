@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -36,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 # A shell that completes a line sets it, and calls `engine` without arguments.
 COMPLETION = "_ENGINE_COMPLETE"
+JSON = {"--json", "--format=json", "--format=openlineage"}
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from engine.cli.completion import answer
 
         return answer(application)
+    view.write_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)
@@ -127,13 +128,13 @@ def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
 
 def wants_json(given: Sequence[str]) -> bool:
     """Whether the answer, be it an error, is to be one JSON document."""
-    return bool({"--json", "--format=json"} & set(given)) or ("--format", "json") in pairwise(given)
+    return bool(JSON & set(given)) or bool({("--format", "json"), ("--format", "openlineage")} & set(pairwise(given)))
 
 
 def complain(error: EngineError, given: Sequence[str]) -> int:
     """Print an error the way that was asked for; its exit code."""
     if wants_json(given):
-        sys.stdout.write(json.dumps({"error": error.document()}, ensure_ascii=False) + "\n")
+        view.document({"error": error.document()})
     elif isinstance(error, SpecInvalid):
         view.problems(error.problems)
     else:
@@ -145,7 +146,7 @@ def complain_code(code: str, message: str, given: Sequence[str], exit_code: int,
     """As :func:`complain`, for what is no :class:`EngineError`."""
     if wants_json(given):
         document = {"code": code, "message": message, "place": "", "hint": hint}
-        sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
+        view.document({"error": document})
     else:
         view.complaint(message, hint)
     return exit_code

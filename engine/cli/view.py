@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -46,7 +47,15 @@ def note(said: str) -> None:
 
 def document(value: object) -> None:
     """The answer as one JSON document."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    escaped = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=escaped) + "\n")
+
+
+def write_anything() -> None:
+    """Let the streams show what their encoding has no letter for, escaped, rather than fail at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def error(raised: EngineError) -> None:

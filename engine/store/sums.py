@@ -12,17 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from engine.digest import canonical_json, sha256_file
+from engine.digest import sha256_file
 from engine.errors import EngineError
-from engine.store.checked import read_checked, write_checked
-from engine.store.sqlite import connect, count_of, reading
-
-LAST = ".sum"
-
-
-def sum_path(path: Path) -> Path:
-    """Where the sum of the database at ``path`` lies."""
-    return path.with_name(path.name + LAST)
+from engine.store.checked import read_checked
+from engine.store.sqlite import connect, count_of, keep_sum, reading, sum_path
 
 
 def note_sum(path: Path) -> bool:
@@ -42,7 +35,7 @@ def note_sum(path: Path) -> bool:
         with held_still(path) as now:
             if now is None:
                 return False
-            write_checked(sum_path(path), canonical_json({"count": now, "sha256": sha256_file(path)}))
+            keep_sum(path, now, path)
     except (EngineError, sqlite3.DatabaseError, OSError):
         return False  # a sum is a second look: what could not be summed has its rows checked all the same
     return True
@@ -85,7 +78,9 @@ def complaint(path: Path) -> str | None:
     Raises:
         Failed: when the file cannot be read at all.
     """
-    if sum_path(path).is_file() and noted(path) is None:
+    if not sum_path(path).is_file():
+        return "its sum is gone"
+    if noted(path) is None:
         return "its sum was altered"
     with reading(path) as db:
         count = count_of(db)
