@@ -13,7 +13,7 @@ from types import FrameType
 import typer
 
 from engine.cli import view
-from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
+from engine.errors import INTERRUPTED, UNREAD, USAGE, EngineError, SpecInvalid, translate_os_error
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Start a project: a spec, a schema, a trainer, a test, CI for GitHub and GitLab."),
@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 # A shell that completes a line sets it, and calls `engine` without arguments.
 COMPLETION = "_ENGINE_COMPLETE"
+PACIFIED = "PacifyFlushWrapper"  # what typer puts before a standard output that nobody reads, when it leaves
 JSON = {"--json", "--format=json", "--format=openlineage"}
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = typer.main.get_command(application(chosen)).main(given, prog_name="engine", standalone_mode=False)
         if done == INTERRUPTED:  # how typer answers Ctrl-C
             return interrupted(given)
+        sys.stdout.flush()
         return done if isinstance(done, int) else 0
     except USAGE_ERRORS as error:
         return refuse_usage(error, given)
@@ -98,10 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return interrupted(given)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return unread()
+    except SystemExit:
+        if type(sys.stdout).__name__ == PACIFIED:
+            return unread()
+        raise
     except OSError as error:
         return complain(translate_os_error(error, error.filename or ""), given)
+
+
+def unread() -> int:
+    """Whoever read the answer left before its end, as ``head`` does; nothing more is said to them."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (it is open as long as the process lives)
+    return UNREAD
 
 
 def interrupt(_: int, __: FrameType | None) -> None:

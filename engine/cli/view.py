@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,9 @@ from engine.report.problems import text
 if TYPE_CHECKING:
     from rich.console import Console
 
+TREE = " │├└─"
+GAP_AND_WORD = re.compile(r"( *)([^ ]+)")
+PAINT = re.compile(r"\x1b\[\d*m")
 RED, YELLOW, DIM, BOLD, RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
@@ -35,8 +40,26 @@ def paint(text: str, *codes: str, stream: Any = None) -> str:
 
 
 def line(said: str = "") -> None:
-    """One line of the answer, on standard output."""
-    sys.stdout.write(said + "\n")
+    """One line of the answer, on standard output; a person sees no word broken at the terminal's edge."""
+    shown = folded(said, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else said
+    sys.stdout.write(shown + "\n")
+
+
+def folded(text: str, width: int) -> str:
+    """``text`` in lines of at most ``width`` columns where blanks allow it; those after the first are indented."""
+    if len(text) <= width:
+        return text
+    margin = " " * (len(text) - len(text.lstrip(TREE)) + 2)
+    lines, length = [""], 0
+    for gap, word in GAP_AND_WORD.findall(text):
+        size = len(PAINT.sub("", word))
+        if length and length + len(gap) + size > width and len(margin) + size <= width:
+            lines.append(margin + word)
+            length = len(margin) + size
+        else:
+            lines[-1] += gap + word
+            length += len(gap) + size
+    return "\n".join(lines)
 
 
 def note(said: str) -> None:
