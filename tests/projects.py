@@ -104,6 +104,10 @@ def read():
     return (HERE / "settings.json").read_text()
 
 
+def cost(y_true, y_pred, y_score, weights):
+    return float(((y_pred - y_true) ** 2).mean())
+
+
 def write_and_read():
     (HERE / "scratch.txt").write_text("1")
     return (HERE / "scratch.txt").read_text()

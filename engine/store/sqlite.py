@@ -105,7 +105,7 @@ def make(path: Path, schema: str) -> None:
         with closing(connect(making)) as db:
             db.executescript(f"begin;{schema};commit")
         remove_all(path.with_name(f".{path.name}{SUM}."))  # of one that was killed in here
-        keep_sum(path, 0, making)  # from its first moment on it has one: one that has none was robbed of it
+        keep_sum(path, 0, sha256_file(making))  # it has one from its first moment on
 
     try:
         made_once(path, write)
@@ -118,13 +118,13 @@ def sum_path(path: Path) -> Path:
     return path.with_name(path.name + SUM)
 
 
-def keep_sum(path: Path, count: int, source: Path) -> None:
-    """Write down what the database at ``path``, whose bytes are those of ``source``, is at a count of transactions.
+def keep_sum(path: Path, count: int, digest: str) -> None:
+    """Write down the SHA-256 of the database at ``path`` at a count of transactions.
 
     Raises:
         StorageFull, StorageUnwritable: when the disk says so.
     """
-    write_checked(sum_path(path), canonical_json({"count": count, "sha256": sha256_file(source)}))
+    write_checked(sum_path(path), canonical_json({"count": count, "sha256": digest}))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from engine.registry.model import (
 from engine.registry.sqlite import SqliteRegistry
 from engine.registry.tables import UP_TO_DATE
 from engine.store.sqlite import close_kept
+from engine.store.sums import note_sum
 
 WORKER = """
 import sys
@@ -493,3 +494,22 @@ def test_processes_at_once_share_versions_and_keep_the_chain(registry: SqliteReg
     assert len({item.digest for item in versions}) == 75
     assert len(registry.ledger()) == 4 * 15 * 3
     assert broken_links(registry.ledger()) == []
+
+
+COMES_AND_GOES = """
+import sys
+from pathlib import Path
+from engine.registry.sqlite import SqliteRegistry
+SqliteRegistry(Path(sys.argv[1])).announce("run", "record")
+"""
+
+
+def test_a_process_that_summed_the_file_loses_nothing_when_another_writes_and_leaves(registry: SqliteRegistry) -> None:
+    register(registry, "first")
+    assert note_sum(registry.path)  # whoever opens and closes the file by themselves lets go of SQLite's locks on it
+    subprocess.run([sys.executable, "-c", COMES_AND_GOES, str(registry.path)], check=True)
+    entry = registry.set_alias("model", "production", 1)
+    seen = "import sys; from pathlib import Path; from engine.registry.sqlite import SqliteRegistry as R;"
+    seen += "print(R(Path(sys.argv[1])).head().digest)"
+    done = subprocess.run([sys.executable, "-c", seen, str(registry.path)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == entry.digest
