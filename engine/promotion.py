@@ -15,16 +15,16 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.digest import digest_of
-from engine.errors import EngineError, LakeUnavailable, Refused, UsageError
+from engine.errors import DigestMismatch, EngineError, LakeUnavailable, NotFound, Refused, UsageError
 from engine.lake.protocol import Lake, LakeDenied, NothingToCommit, Signed
 from engine.lake.uri import SCHEME, parse, parse_ref
-from engine.record.anchors import Harbour, anchor
+from engine.record.anchors import Harbour, anchor, anchors, broken
 from engine.record.model import RunRecord
 from engine.record.store import RecordStore
 from engine.registry.baseline import alias_in
@@ -66,6 +66,16 @@ class DataMoved(Refused):
     """The branch to merge is not what the model was made from."""
 
     code = "data-moved"
+
+
+class LedgerBroken(Refused):
+    """The registry is not what it was."""
+
+    code = "ledger-broken"
+
+    def __init__(self, fact: str, *, place: str) -> None:
+        hint = "`engine verify` says what else is wrong; put the registry back from a backup"
+        super().__init__(fact, place=place, hint=hint)
 
 
 class CannotJudge(Refused):
@@ -140,6 +150,7 @@ def promote(ref: ModelRef, alias: str, office: Office, wanted: Wanted) -> Outcom
     """
     registry = office.registry
     version = registry.get(ref)
+    require_whole(office)
     before = registry.aliases(version.name).get(alias)
     decision = Decision(
         id=secrets.token_hex(16), name=version.name, alias=alias, version=version.version, before=before,
@@ -152,6 +163,7 @@ def promote(ref: ModelRef, alias: str, office: Office, wanted: Wanted) -> Outcom
         raise VersionRetired("it was retired", place=str(version), hint=hint)
     require_bytes(version, office.store)
     record, evidence, judged = evidence_for(version, office, force=wanted.force)
+    evidence = replace(evidence, refusals=tuple(refusals_of(version, office)))
     assumed = assumptions(version.name, evidence, office.registry)
     merge = None
     if wanted.source:
@@ -173,6 +185,7 @@ def rollback(name: str, alias: str, office: Office, why: str = "") -> Outcome:
     """
     registry = office.registry
     current = registry.get(ModelRef(name=name, alias=alias))
+    require_whole(office)
     usable = {item.version for item in registry.versions(name) if not item.retired}
     back = way_back(moves(registry.ledger(name), alias), usable)
     if not back:
@@ -187,6 +200,20 @@ def rollback(name: str, alias: str, office: Office, why: str = "") -> Outcome:
     return carried_out(decision, office)
 
 
+def require_whole(office: Office) -> None:
+    """Refuse to decide on a registry that is not as it was written, or is an older one than was anchored.
+
+    Raises:
+        LedgerBroken: with the first thing that is wrong.
+    """
+    flaw = next(office.registry.flaws(), None)
+    if flaw is not None:
+        raise LedgerBroken(f"{flaw.name}: {flaw.fact}", place=office.registry.place)
+    with suppress(LakeUnavailable, LakeDenied):  # where an anchor cannot be asked for now, nothing is held against it
+        for item, fact in broken(anchors(office.harbour), office.registry.ledger()):
+            raise LedgerBroken(f"{item.place}: {fact}", place=office.registry.place)
+
+
 def require_bytes(version: ModelVersion, store: ObjectStore) -> None:
     """Refuse a model whose bytes, or whose package's, are not those that were registered.
 
@@ -196,6 +223,8 @@ def require_bytes(version: ModelVersion, store: ObjectStore) -> None:
     for what, digest in (("the model", version.digest), ("the package", version.package)):
         try:
             store.check(digest)
+        except NotFound as error:
+            raise DigestMismatch(what, digest, "nothing", place=f"{what} of {version}") from error
         except EngineError as error:
             error.place = f"{what} of {version}"
             raise
@@ -262,7 +291,21 @@ def objections(record: RunRecord, version: ModelVersion) -> list[str]:
     found += [f"{gate['name']} refused: {gate['reason']}" for gate in refusing]
     if record.status != "passed" and not refusing:
         found.append(f"run {record.run_id[:12]} {record.status}")
+    if not any(gate["level"] == "refuse" for gate in record.summary["gates"]):
+        found.append(f"run {record.run_id[:12]} had no gate that could have refused it")
     return found
+
+
+def refusals_of(version: ModelVersion, office: Office) -> Iterator[str]:
+    """The runs whose gates refused these very bytes, with the gates: who loosens a gate is not to hide it."""
+    for entry in office.registry.ledger(version.name):
+        event = entry.event
+        if event.get("what") != "run" or event.get("status") != "refused":
+            continue
+        record = office.records.answer(str(event["run"]))
+        if record is not None and record.summary["model"]["digest"] == f"sha256:{version.digest}":
+            gates = [gate["name"] for gate in record.summary["gates"] if not gate["passed"]]
+            yield f"run {record.run_id[:12]} refused these bytes: {', '.join(gates)}"
 
 
 def is_current(record: RunRecord, name: str, registry: Registry) -> bool:

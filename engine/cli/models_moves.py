@@ -13,7 +13,7 @@ from engine.cli import view
 from engine.cli.models_asked import JSON, VERSION, WHY, named
 from engine.errors import NotFound, UsageError
 from engine.registry.history import moves
-from engine.registry.model import ModelRef, Move, require_alias
+from engine.registry.model import ModelRef, Move, baseline_ref, require_alias
 from engine.report.clean import terminal
 from engine.wiring import Home, home_here
 
@@ -78,6 +78,7 @@ def evidence_lines(move: Move) -> Iterator[str]:
         yield "  no evidence was asked for"
     for gate in evidence.gates if move.how != "rolled back" else ():
         yield f"  {'✓' if gate['passed'] else '✗'} {terminal(gate['name'])}: {terminal(gate['reason'])}"
+    yield from (f"  {terminal(text)}" for text in evidence.refusals if move.how != "rolled back")
     if move.data:
         what, where = move.data, f"lakefs://{move.data['repository']}/{move.data['destination']}"
         yield f"  data {what['source']} at {what['commit'][:12]} merged into {where} as {what['merged'][:12]}"
@@ -113,7 +114,7 @@ def promote(
     to: str = typer.Option(..., "--to", metavar="ALIAS", help="production, canary, shadow, candidate, or your own."),
     why: str = WHY,
     merge_data: str = typer.Option(
-        "", "--merge-data", metavar="SOURCE_BRANCH", help="Merge this branch of the data with it, as one decision."
+        None, "--merge-data", metavar="SOURCE_BRANCH", help="Merge this branch of the data with it, as one decision."
     ),
     force: bool = typer.Option(False, "--force", help="Although gates refuse; that stands in the ledger for ever."),
     inline: bool = typer.Option(False, "--inline", help="Judge in this process, without Ray."),
@@ -125,10 +126,12 @@ def promote(
 
     home = home_here()
     ref, alias = ModelRef.parse(model), require_alias(to)
+    if merge_data == "":
+        raise UsageError("--merge-data names no branch", hint="name one, or leave it out")
     if ref.alias is None and ref.version is None:
         raise UsageError(f'"{model}" names no version', hint=f"write {ref.name}:VERSION")
     office = home.office(lambda record: judged(record, home, inline=inline))
-    outcome = decide(ref, alias, office, Wanted(why=why, force=force, source=merge_data))
+    outcome = decide(ref, alias, office, Wanted(why=why, force=force, source=merge_data or ""))
     home.rest()
     return say(outcome, json=json)
 
@@ -194,8 +197,17 @@ def told(outcome: Outcome) -> Iterable[str]:
         passed: Sequence[Any] = [gate for gate in evidence.gates if gate["passed"]]
         against = ", ".join(f"{ref} {pin_shown(pin)}" for ref, pin in evidence.baselines.items())
         again = " judged again" if outcome.judged else ""
-        beside = f" against {against}" if against else "; none of them compares it with what is in use"
-        yield f"run {evidence.run[:12]}{again}: {len(passed)} of {len(evidence.gates)} gates pass{beside}"
+        beside = f" against {against}" if against else ""
+        count = len(evidence.gates) - len(passed)
+        warn = f", {view.counted(count, 'warning')}" if count and not evidence.objections else ""
+        yield f"run {evidence.run[:12]}{again}: {len(passed)} of {len(evidence.gates)} gates pass{beside}{warn}"
+        before = outcome.decision.before
+        name, pins = outcome.decision.name, evidence.baselines.items()
+        own = [pin for ref, pin in pins if baseline_ref(name, ref).name == name]
+        if before is not None and all(pin.get("version") != before for pin in own):
+            yield f"none of its gates compares it with version {before}, which was in use"
+    for text in dict.fromkeys(evidence.refusals):
+        yield terminal(text)
     if "data" in entry.event:
         data = entry.event["data"]
         where = f"lakefs://{data['repository']}/{data['destination']}"

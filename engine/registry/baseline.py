@@ -6,7 +6,7 @@ import re
 from typing import Protocol
 
 from engine.errors import UsageError
-from engine.registry.model import ALIAS, ModelNotFound, ModelRef, ModelVersion, baseline_ref
+from engine.registry.model import ALIAS, ALIASES, ModelNotFound, ModelRef, ModelVersion, baseline_ref
 
 RUN = re.compile(r"^[0-9a-f]{6,64}$")
 
@@ -28,9 +28,10 @@ class Versions(Protocol):
 
 
 def meant(name: str, ref: str, registry: Versions) -> tuple[ModelVersion | None, bool]:
-    """The version that ``ref`` means for the model ``name``, and whether it has ever meant one.
+    """The version that ``ref`` means for the model ``name``, and whether one is missed when it means none.
 
-    An alias or a version comes before a run whose id begins so.
+    An alias or a version comes before a run whose id begins so. Nothing is missed at an alias that Engine knows and
+    to which nobody has promoted this model yet; any other name that means nothing is probably a slip.
 
     Raises:
         ModelNotFound: for a run that made no version of this model.
@@ -47,7 +48,8 @@ def meant(name: str, ref: str, registry: Versions) -> tuple[ModelVersion | None,
             return made, True
     if wanted is None:
         raise ModelNotFound(f"version of {name} made by a run", ref, hint="a run whose gates refused makes none")
-    return None, registry.has_meant(wanted)
+    is_first = wanted.name == name and wanted.alias in ALIASES and not registry.has_meant(wanted)
+    return None, not is_first
 
 
 def alias_in(name: str, ref: str, registry: Versions) -> ModelRef | None:

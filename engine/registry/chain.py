@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from engine.digest import canonical_json, digest_of, sha256
 from engine.registry.model import GENESIS, Flaw, LedgerEntry
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
 Rows = set[tuple[Any, ...]]
 Keyed = dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
 
@@ -78,6 +80,12 @@ def contradictions(tables: Mapping[str, Iterable[tuple[Any, ...]]], entries: Ite
     for kind, expected in told(entries).items():
         found = set(tables[kind])
         for row in sorted(found ^ expected, key=str):
-            name = " ".join(str(value)[:12] for value in row)
+            name = " ".join(shown(value) for value in row)
             where = "the table says it, but no entry does" if row in found else "an entry says it, but not the table"
             yield Flaw(name=f"{kind} {name}", fact=where)
+
+
+def shown(value: object) -> str:
+    """A value of a row for a person: of a digest the beginning."""
+    text = str(value)
+    return text[:12] if DIGEST.fullmatch(text) else text[:80]

@@ -57,4 +57,5 @@ def evidence_from(event: Mapping[str, Any]) -> Evidence:
         gates=tuple(event.get("gates", ())),
         baselines=event.get("baselines", {}),
         objections=tuple(event.get("objections", ())),
+        refusals=tuple(event.get("refusals", ())),
     )

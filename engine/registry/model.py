@@ -163,6 +163,7 @@ class Evidence:
         gates: the verdicts, each with name, value, limit and reason.
         baselines: what it was compared with, by the ref in its spec: version and digest, or none.
         objections: what spoke against it; a decision with objections was forced.
+        refusals: runs whose gates refused the same bytes, and which gates did.
     """
 
     run: str = ""
@@ -170,12 +171,13 @@ class Evidence:
     gates: tuple[Mapping[str, Any], ...] = ()
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     objections: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As the ledger has it; ``run`` and ``record`` only when there are any."""
         found = asdict(self)
-        found["gates"], found["objections"] = list(self.gates), list(self.objections)
-        return {key: value for key, value in found.items() if value or key not in ("run", "record")}
+        found |= {name: list(getattr(self, name)) for name in ("gates", "objections", "refusals")}
+        return {key: value for key, value in found.items() if value or key not in ("run", "record", "refusals")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +225,7 @@ class Decision:
 def decision_from(document: Mapping[str, Any]) -> Decision:
     """The decision that :meth:`Decision.document` wrote."""
     evidence, merge = dict(document["evidence"]), document["merge"]
-    evidence.update(gates=tuple(evidence["gates"]), objections=tuple(evidence["objections"]))
+    evidence.update({name: tuple(evidence.get(name, ())) for name in ("gates", "objections", "refusals")})
     return Decision(**{**document, "evidence": Evidence(**evidence), "merge": Merge(**merge) if merge else None})
 
 

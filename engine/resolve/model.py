@@ -76,7 +76,7 @@ class Platform:
 class ModelPin:
     """What a baseline ref meant: a version and its model's digest, or ``None`` for both.
 
-    ``known`` tells whether the ref has ever meant anything; a missing baseline is forgiven only when not.
+    ``known`` tells whether a version is missed there; only where none is, a missing baseline is forgiven.
     """
 
     version: int | None = None

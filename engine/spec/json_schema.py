@@ -87,7 +87,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Gate.by": "For leaked rows: the columns by which a row is known again; by default all features.",
     "Gate.better": "For a metric of your own that is compared with a baseline: whether less or more of it is better.",
     "Gate.level": "`warn` only says so.",
-    "Gate.on_missing": "What a missing baseline means: by default pass while the model has no version, else refuse.",
+    "Gate.on_missing": "What a missing baseline means: by default pass at a usual alias never set before, else refuse.",
     "Serve.max_batch_rows": "At most so many rows are predicted together.",
     "Serve.max_queue": "At most so many requests wait; the next is refused.",
     "Serve.deadline": "A request that waits longer is refused: 500ms, 1s.",

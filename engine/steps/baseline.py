@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import StepFailed
+from engine.errors import StepFailed, nearest
+from engine.spec.vocabulary import ALIASES
 from engine.steps.compare import Difference, difference, holm, resamples_for
 from engine.steps.context import Context
 from engine.steps.evaluate import judged_from
@@ -264,7 +265,9 @@ def named(gate: Gate, pin: Mapping[str, Any]) -> dict[str, Any]:
 def without_baseline(gate: Gate, pin: Mapping[str, Any]) -> Verdict:
     """The verdict when there is nothing to compare with."""
     decision = gate["on_missing"] or ("refuse" if pin["known"] else "pass")
-    has = "no longer names a version" if pin["known"] else "has never named a version"
+    has = "names no version" if pin["known"] else "has never named a version"
     does = "passes" if decision == "pass" else "refuses"
-    reason = f"`{gate['baseline']}` {has}: nothing to compare with, so this gate {does}"
+    close = None if gate["baseline"] in ALIASES else nearest(gate["baseline"], ALIASES)
+    meant = f'; did you mean "{close}"?' if close else ""
+    reason = f"`{gate['baseline']}` {has}: nothing to compare with, so this gate {does}{meant}"
     return verdict_of(gate, decision == "pass", None, limit_of(gate), reason, missing=True, baseline=named(gate, pin))

@@ -76,6 +76,8 @@ def require_classes(label: AnyArray, scores: AnyArray, signature: Mapping[str, A
     if given != wanted:
         fact = f"the model knows {given} classes, and {wanted} are judged"
         raise StepFailed(fact, hint=hint, key="evaluate")
+    if label.dtype.kind == "f" and not any(isinstance(item, float) for item in classes):
+        raise StepFailed("the model answers with values, and classes are judged", hint=hint, key="evaluate")
     said = set(label.tolist())
     if {type(item) for item in said} == {type(item) for item in classes} and said - set(classes):
         stranger = min(said - set(classes), key=str)

@@ -470,3 +470,58 @@ def test_one_altered_byte_of_the_registry_is_found(project: Project, answer: Ans
 )
 def test_a_command_of_the_registry_imports_nothing_heavy(project: Project, words: list[str]) -> None:
     assert HEAVY.isdisjoint(modules_after(command("models", *words), project.root))
+
+
+def test_a_version_that_no_gate_could_have_refused_is_not_proven(project: Project, answer: Answer) -> None:
+    for gates in "[]", "[{metric: mae, max: 0.0, level: warn}]":
+        done = answer(
+            project.root, "run", "spec.yaml", "train.with.ridge=9", f"evaluate.gates={gates}", "--inline", "--json"
+        )
+        assert done.code == 0
+        ref = f"numbers:{done.json['model']['version']}"
+        promoted = answer(project.root, "models", "promote", ref, "--to", "production", "--json")
+        assert (promoted.code, promoted.json["error"]["code"]) == (1, "not-proven")
+        assert "had no gate that could have refused it" in promoted.json["error"]["message"]
+
+
+def test_who_promotes_is_told_of_runs_that_refused_the_same_bytes_and_the_ledger_too(
+    project: Project, answer: Answer
+) -> None:
+    wanted = ["run", "spec.yaml", "train.with.ridge=9", "--inline", "--json"]
+    refused = answer(project.root, *wanted, "evaluate.gates=[{metric: mae, max: 0.0000001}]").json
+    loose = answer(project.root, *wanted, "evaluate.gates=[{metric: mae, max: 1000}]").json
+    ref = f"numbers:{loose['model']['version']}"
+    done = answer(project.root, "models", "promote", ref, "--to", "canary")
+    assert done.code == 0
+    said = f"run {refused['run_id'][:12]} refused these bytes: mae.max"
+    assert said in done.out
+    assert said in answer(project.root, "models", "history", "numbers", "--alias", "canary").out
+
+
+def test_nothing_is_promoted_on_a_registry_that_is_older_than_its_anchors(project: Project, answer: Answer) -> None:
+    ask(project, GOOD)
+    close_kept()
+    before = {path: path.read_bytes() for path in project.home.glob("registry.db*")}
+    assert answer(project.root, "models", "retire", "numbers:1").code in (0, 1)
+    ask(project, GOOD, "canary")
+    close_kept()
+    for path in project.home.glob("registry.db*"):
+        path.unlink()
+    for path, data in before.items():
+        path.write_bytes(data)
+    done = answer(project.root, "models", "promote", f"numbers:{GOOD}", "--to", "shadow", "--json")
+    assert (done.code, done.json["error"]["code"]) == (1, "ledger-broken")
+
+
+def test_an_alias_that_is_no_usual_one_and_was_never_set_is_no_baseline(project: Project, answer: Answer) -> None:
+    gate = "[{metric: mae, baseline: prodution, max_drop: 0.1}]"
+    done = answer(project.root, "run", "spec.yaml", f"evaluate.gates={gate}", "--inline", "--json")
+    assert done.code == 1
+    assert done.json["gates"][0]["reason"].endswith('so this gate refuses; did you mean "production"?')
+
+
+def test_a_branch_without_a_name_is_no_branch_to_merge(project: Project, answer: Answer) -> None:
+    done = answer(
+        project.root, "models", "promote", f"numbers:{GOOD}", "--to", "production", "--merge-data", "", "--json"
+    )
+    assert (done.code, done.json["error"]["message"]) == (2, "--merge-data names no branch")

@@ -20,6 +20,7 @@ from engine.api import run
 from engine.errors import LakeUnavailable
 from engine.lake.protocol import DirtyBranch, MergeConflict
 from engine.promotion import DataMoved, Outcome, Wanted, promote
+from engine.record.anchors import BRANCH
 from engine.registry.model import AliasMoved, Decision, ModelRef, VersionInUse
 from engine.registry.sqlite import SqliteRegistry
 from engine.store.claims import claimed
@@ -337,13 +338,21 @@ def die_at_request(number: int) -> None:
     sys.addaudithook(hear)
 
 
+def as_it_was(far: Far, main: str) -> None:
+    """The server's lake before anything was promoted: also without what copies of the project anchored there."""
+    lake = embedded_lake(far.server)
+    lake.hard_reset("numbers", "main", main)
+    if BRANCH in lake.branches("numbers"):
+        lake.delete_branch("numbers", BRANCH)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("where", ["requests", "statements"])
 def test_killed_at_every_step_of_a_promotion_with_data_on_a_server(far: Far, tmp_path: Path, where: str) -> None:
     before = embedded_lake(far.server).resolve("numbers", "more~1")
     seen = set()
     for number in range(1000):
-        embedded_lake(far.server).hard_reset("numbers", "main", before)
+        as_it_was(far, before)
         project = copied(far.project, tmp_path / str(number))
 
         def prepare(home: Path = project.home, number: int = number) -> None:
@@ -363,7 +372,7 @@ def test_killed_at_every_step_of_a_promotion_with_data_on_a_server(far: Far, tmp
 def test_while_the_server_does_not_answer_nothing_is_decided_and_everything_can_be_read(
     far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedded_lake(far.server).hard_reset("numbers", "main", "more~1")
+    as_it_was(far, "more~1")
     close_kept()
     project = Project(shutil.copytree(far.project.root, tmp_path / "project"))
     assert killed(lambda: ask(project, version=1), lambda: moments.die(project.home, "insert into decisions", 2))

@@ -48,8 +48,11 @@ def test_a_baseline_is_an_alias_a_version_or_the_beginning_of_a_run(ref: str, ve
     assert (found.version, known) == (version, True)
 
 
-@pytest.mark.parametrize(("ref", "known"), [("champion", True), ("nobody", False), ("9", True), ("abcdef", False)])
-def test_what_means_nothing_now_may_have_meant_something(ref: str, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("ref", "known"),
+    [("champion", True), ("canary", False), ("nobody", True), ("other@canary", True), ("9", True), ("abcdef", True)],
+)
+def test_what_means_nothing_is_missed_but_for_a_usual_alias_that_was_never_set(ref: str, known: bool) -> None:
     assert meant("numbers", ref, Shelf()) == (None, known)
 
 

@@ -59,7 +59,7 @@ GATES: list[tuple[dict[str, Any], bool, str]] = [
     ({"baseline": "production", "max_drop": 0.1, "pin": {"version": None, "digest": None, "known": False}}, True,
      "`production` has never named a version: nothing to compare with, so this gate passes"),
     ({"baseline": "production", "max_drop": 0.1, "pin": {"version": None, "digest": None, "known": True}}, False,
-     "`production` no longer names a version: nothing to compare with, so this gate refuses"),
+     "`production` names no version: nothing to compare with, so this gate refuses"),
     ({"baseline": "production", "max_drop": 0.1, "on_missing": "refuse", "pin": {"version": None, "digest": None, "known": False}}, False,
      "`production` has never named a version: nothing to compare with, so this gate refuses"),
 ]  # fmt: skip
