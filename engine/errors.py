@@ -278,8 +278,9 @@ def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:
         return Suggestion(f'did you mean "{close}"?', names, close)
     if not names:
         return Suggestion("")
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return Suggestion(f"known: {', '.join(names[:most])}{more}", names)
+    shown = most if len(names) > most + 1 else len(names)
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return Suggestion(f"known: {', '.join(names[:shown])}{more}", names)
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

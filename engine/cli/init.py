@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -55,5 +56,5 @@ def show(done: Started) -> None:
     if yours and done.written:
         view.note("what is new may not go with what you had: compare with what init writes in an empty folder")
     if done.written:
-        enter = "" if done.folder == Path() else f"cd {terminal(str(done.folder))} && "
+        enter = "" if done.folder == Path() else f"cd {terminal(shlex.quote(str(done.folder)))} && "
         view.line(f"next: {enter}python sample_data.py && engine run specs/model.yaml")

@@ -124,7 +124,8 @@ def parameter_changes(step: Step, then: Mapping[str, Any]) -> Iterator[str]:
     for path in dict.fromkeys([*before, *after]):
         if path[0] in told or shown(before.get(path), whole=True) == shown(after.get(path), whole=True):
             continue
-        key = dotted((*step.key, *(path[1:] if path[0] in ("gate", "schema") else path)))
+        section = ("evaluate",) if step.kind == "evaluate" else step.key  # a baseline is evaluated as the model is
+        key = dotted((*section, *(path[1:] if path[0] in ("gate", "schema") else path)))
         old, new = shown(before.get(path)), shown(after.get(path))
         yield f"{key}: {old} -> {new}" if old and new else f"{key} changed"
 

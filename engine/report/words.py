@@ -85,7 +85,8 @@ def next_step(facts: Facts) -> str:
         return f"engine runs show {short(facts.run_id)}, then change the spec or the data"
     hint = facts.fault.hint if facts.fault else ""
     again = f"engine run {facts.spec} (finished steps stay cached)" if facts.spec else ""
-    return ", then ".join(part for part in (hint, again) if part) or f"engine runs show {short(facts.run_id)}"
+    joint = " " if hint.endswith("?") else ", then "
+    return joint.join(part for part in (hint, again) if part) or f"engine runs show {short(facts.run_id)}"
 
 
 def plural(many: int, noun: str) -> str:

@@ -70,16 +70,32 @@ def parse_target(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+SOURCES = (".yaml", ".yml", ".py", ".toml", ".cfg")
+"""Endings of what people write by hand; no report has one."""
+
+
+def refuse_source(name: str, path: Path) -> None:
+    """Refuse to write a report over a spec or another source.
+
+    Raises:
+        UsageError: then.
+    """
+    if path.suffix.lower() in SOURCES and path.exists():
+        hint = f"give the report a name of its own, as {name}={path.stem}-report.{name}"
+        raise UsageError(f"the {name} report would overwrite it", place=str(path), hint=hint)
+
+
 def check(targets: Sequence[tuple[str, Path]]) -> None:
     """See before anything runs whether every report can be written; nothing is created for it.
 
     Raises:
-        UsageError: for a folder, and for two reports in one file.
+        UsageError: for a folder, a source that would be overwritten, and for two reports in one file.
         StorageUnwritable, Failed: for a folder that takes no files, or a parent that is none.
     """
     seen: dict[Path, str] = {}
     for name, path in targets:
         refuse_folder(name, path)
+        refuse_source(name, path)
         whole = Path(os.path.abspath(path))  # noqa: PTH100  (links stay: they may be made meanwhile)
         if whole in seen:
             fact = f"{seen[whole]} and {name} are to be written to one file"

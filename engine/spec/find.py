@@ -32,7 +32,7 @@ def specs_at(given: str, folder: Path) -> list[str]:
     file that looks like a spec is taken: config groups, schemas and actions of the lake are passed over.
 
     Raises:
-        NotFound: when a folder has no spec, or nothing matches a pattern.
+        NotFound: when a folder has no spec, nothing matches a pattern, or a pipe or device is named.
     """
     path = folder / Path(given).expanduser()
     if given == STANDARD_INPUT or path.is_file():
@@ -49,6 +49,9 @@ def specs_at(given: str, folder: Path) -> list[str]:
         if not found:
             raise NotFound("spec that matches", given, hint=hint)
         return found
+    if path.exists():
+        hint = "it is no regular file: give it on standard input, as `engine validate - < FILE`"
+        raise NotFound("spec that can be read twice at", given, hint=hint)
     return [given]
 
 

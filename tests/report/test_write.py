@@ -157,3 +157,11 @@ def test_importing_the_writers_loads_neither_rich_nor_jinja() -> None:
     code = "import sys, engine.report.write, engine.report.text; print(sorted({'rich', 'jinja2'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "Spec.YML", "trainer.py", "pyproject.toml"])
+def test_a_report_is_not_written_over_a_source(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="would overwrite it"):
+        check([("json", tmp_path / name)])
+    assert (tmp_path / name).read_text() == "mine"
