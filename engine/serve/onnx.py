@@ -17,8 +17,7 @@ import pyarrow as pa
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 
 from engine.errors import DataUnreadable, NotFound, UsageError, suggestion
-
-AnyArray = np.ndarray[Any, np.dtype[Any]]
+from engine.serve.model import DTYPES, AnyArray, Tensor
 
 # ONNX Runtime's exceptions have no common ancestor, and its Python side raises Python's own.
 VENDOR_ERRORS: tuple[type[Exception], ...] = (
@@ -42,36 +41,9 @@ DATATYPES: Mapping[str, str] = {
     "tensor(uint64)": "UINT64",
     "tensor(uint8)": "UINT8",
 }
-DTYPES: Mapping[str, type[np.generic]] = {
-    "BOOL": np.bool_,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "INT8": np.int8,
-    "BYTES": np.object_,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "UINT8": np.uint8,
-}
 SOURCE_PLACE = re.compile(r"\S+\.(cc|h):\d+ .*?\) ")
 # A fixed size, so that the same table gives the same bits on every machine, and memory stays bounded.
 ROWS_PER_RUN = 65_536
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
-    """An input or output: its name, its V2 datatype, and its shape, in which -1 is any length."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.datatype} {list(self.shape)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +58,19 @@ class Prediction:
     scores: AnyArray
 
 
+class Call:
+    """One call of a model, which another thread may end."""
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+
+    def end(self) -> None:
+        """Have ONNX Runtime stop after the operator that it is at."""
+        self.options.terminate = True
+
+
 class Session:
     """A loaded model. Several threads may ask it at once."""
 
@@ -95,17 +80,18 @@ class Session:
         self.outputs: tuple[Tensor, ...] = tuple(described(node) for node in session.get_outputs())
         self._answers = [tensor.name for tensor in self.outputs]
 
-    def run(self, columns: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    def run(self, columns: Mapping[str, AnyArray], call: Call | None = None) -> dict[str, AnyArray]:
         """Ask for every output.
 
         Args:
             columns: an array for each input, of its datatype (text: object arrays of ``str``) and shape.
+            call: by which this call may be ended from another thread.
 
         Raises:
             UsageError: naming the tensor, what was expected and what came.
         """
         try:
-            found = self._session.run(self._answers, columns)
+            found = self._session.run(self._answers, columns, call.options if call else None)
         except VENDOR_ERRORS as error:
             raise self._explained(columns, error) from error
         return dict(zip(self._answers, found, strict=True))

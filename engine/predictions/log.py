@@ -1,0 +1,333 @@
+"""Predictions as they are made -> Arrow streams that survive the process, and Parquet in the end.
+
+::
+
+    predictions/MODEL/
+      open/VERSION-STARTED-PID-N.arrows        being written: one record batch a flush, whole or not there
+      2026-11-23/VERSION-STARTED-PID-N.parquet closed and compacted
+
+A server appends in memory; a thread writes what has gathered at least every 100 ms. What was written survives the end of
+the process. A stream that ends in the middle of a batch is read up to there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.store.durable import sync_folder
+
+AnyArray = np.ndarray[Any, np.dtype[Any]]
+FLUSH_SECONDS = 0.1
+MOST_BYTES = 64 << 20
+MOST_SECONDS = 3600.0
+OPEN = "open"
+INPUT, OUTPUT = "input.", "output."
+FACTS = (
+    ("prediction", pa.string()),
+    ("row", pa.int32()),
+    ("time", pa.timestamp("us", tz="UTC")),
+    ("model", pa.dictionary(pa.int32(), pa.string())),
+    ("version", pa.int32()),
+    ("run", pa.dictionary(pa.int32(), pa.string())),
+    ("alias", pa.dictionary(pa.int32(), pa.string())),
+    ("latency_ms", pa.float32()),
+)
+
+
+@dataclass(slots=True)
+class Made:
+    """Predictions of one call. ``counts`` says how many rows each of the requests had; columns have all rows."""
+
+    predictions: list[str]
+    counts: list[int]
+    aliases: list[str]
+    latencies: list[float]
+    time_ns: int
+    inputs: Mapping[str, AnyArray]
+    outputs: Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Who predicts: the same for all rows of a stream."""
+
+    model: str
+    version: int
+    run: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Redaction:
+    """Columns that are left out, and columns of which only a keyed digest is kept."""
+
+    dropped: frozenset[str] = frozenset()
+    hashed: frozenset[str] = frozenset()
+    key: bytes = b""
+
+
+@dataclass(slots=True)
+class Health:
+    """What became of lines: how many were written, how many were dropped, and why the last of them was."""
+
+    written: int = 0
+    dropped: int = 0
+    reason: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class PredictionLog:
+    """The log of one version in one process."""
+
+    def __init__(self, folder: Path, origin: Origin, redaction: Redaction, *, always: bool = False) -> None:
+        self.folder = folder
+        self.origin = origin
+        self.redaction = redaction
+        self.always = always
+        self.health = Health()
+        self._gathered: list[Made] = []
+        self._lock = threading.Lock()
+        self._stream: Stream | None = None
+        self._number = 0
+
+    def append(self, made: Made) -> None:
+        """Take predictions. With ``always`` they are on the disk when this returns."""
+        self._gathered.append(made)
+        if self.always:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered. A disk that is full costs lines, never an answer."""
+        with self._lock:
+            gathered, self._gathered = self._gathered, []
+            if not gathered:
+                self._rotate_when_old()
+                return
+            table = table_of(gathered, self.origin, self.redaction)
+            try:
+                stream = self._writable(table.schema)
+                stream.write(table, sync=self.always)
+                self.health.written += table.num_rows
+            except OSError as error:
+                self.health.dropped += table.num_rows
+                self.health.reason = error.strerror or str(error)
+                self._abandon()
+
+    def close(self) -> None:
+        """Write what has gathered, and turn the stream into Parquet."""
+        self.flush()
+        with self._lock:
+            self._finish()
+
+    def _writable(self, schema: pa.Schema) -> Stream:
+        stream = self._stream
+        if stream is not None and (stream.schema != schema or stream.bytes > MOST_BYTES or stream.is_old()):
+            self._finish()
+            stream = None
+        if stream is None:
+            self._number += 1
+            name = f"{self.origin.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}-{self._number}.arrows"
+            stream = self._stream = Stream(self.folder / OPEN / name, schema)
+        return stream
+
+    def _rotate_when_old(self) -> None:
+        if self._stream is not None and self._stream.is_old():
+            self._finish()
+
+    def _finish(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+                compact(stream.path, self.folder)
+
+    def _abandon(self) -> None:
+        """Leave a stream that could not be written on as it is; what it has is read up to its last whole batch."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.leave()
+
+
+class Stream:
+    """An Arrow IPC stream that is being written."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.schema = schema
+        self.bytes = 0
+        self.since = time.monotonic()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._put(pa.ipc.serialize_schema(schema) if hasattr(pa.ipc, "serialize_schema") else schema.serialize())
+
+    def write(self, table: pa.Table, *, sync: bool) -> None:
+        """Append rows in one piece.
+
+        Raises:
+            OSError: when they cannot be written; what was there before can still be read.
+        """
+        batch = table.combine_chunks().to_batches()[0]
+        self._put(batch.serialize())
+        if sync:
+            os.fdatasync(self._file)
+
+    def is_old(self) -> bool:
+        """Whether it has been open for so long that it is time for Parquet."""
+        return time.monotonic() - self.since > MOST_SECONDS
+
+    def close(self) -> None:
+        """End it, on the disk."""
+        os.fdatasync(self._file)
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _put(self, data: pa.Buffer) -> None:
+        view, before = memoryview(data), self.bytes
+        try:
+            while len(view):
+                done = os.write(self._file, view)
+                view, self.bytes = view[done:], self.bytes + done
+        except OSError:
+            os.ftruncate(self._file, before)  # half a batch would hide those after it
+            raise
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def table_of(gathered: Sequence[Made], origin: Origin, redaction: Redaction) -> pa.Table:
+    """Predictions of several calls as one table."""
+    counts = np.array([count for made in gathered for count in made.counts], np.int64)
+    total = int(counts.sum())
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    times = np.repeat(
+        np.array([made.time_ns // 1000 for made in gathered], np.int64), [sum(made.counts) for made in gathered]
+    )
+    facts: list[Any] = [
+        repeated(pa.array([one for made in gathered for one in made.predictions]), counts),
+        pa.array((np.arange(total) - starts).astype(np.int32)),
+        pa.array(times).cast(FACTS[2][1]),
+        constant(origin.model, total),
+        pa.array(np.full(total, origin.version, np.int32)),
+        constant(origin.run, total),
+        repeated(pa.array([one for made in gathered for one in made.aliases]), counts).cast(FACTS[6][1]),
+        pa.array(np.repeat(np.array([one for made in gathered for one in made.latencies], np.float32), counts)),
+    ]
+    names = [name for name, _ in FACTS]
+    for prefix, sides in ((INPUT, [made.inputs for made in gathered]), (OUTPUT, [made.outputs for made in gathered])):
+        for name in sides[0]:
+            if name in redaction.dropped:
+                continue
+            names.append(prefix + name)
+            facts.append(column([side[name] for side in sides], redaction.key if name in redaction.hashed else None))
+    return pa.table(facts, names=names)
+
+
+def repeated(values: pa.Array, counts: AnyArray) -> pa.Array:
+    """Each value as often as its request has rows."""
+    if len(values) == counts.sum():
+        return values
+    return values.take(pa.array(np.repeat(np.arange(len(values)), counts)))
+
+
+def constant(value: str, count: int) -> pa.DictionaryArray:
+    """A text, ``count`` times."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
+
+
+def column(parts: Sequence[AnyArray], key: bytes | None) -> pa.Array:
+    """One column of values, (rows,) or (rows, 1), or of lists of them, (rows, k)."""
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if values.ndim > 1:
+        values = values.reshape(len(values), -1)
+    width = values.shape[1] if values.ndim == 2 else 1
+    flat = values.reshape(-1)
+    if key is not None:
+        flat = np.array([hashlib.blake2b(str(value).encode(), key=key, digest_size=16).hexdigest() for value in flat])
+    array = pa.array(flat.tolist(), pa.string()) if flat.dtype.kind in "OU" else pa.array(np.ascontiguousarray(flat))
+    return array if width == 1 else pa.FixedSizeListArray.from_arrays(array, width)
+
+
+# -- reading and compacting ------------------------------------------------------------------------------------------
+
+
+def batches_in(path: Path) -> Iterator[pa.RecordBatch]:
+    """The whole batches of a stream; one that is cut off ends it."""
+    with pa.OSFile(str(path)) as source:
+        try:
+            reader = pa.ipc.open_stream(source)
+        except (pa.ArrowInvalid, OSError):
+            return
+        while True:
+            try:
+                yield reader.read_next_batch()
+            except (StopIteration, pa.ArrowInvalid, OSError):
+                return
+
+
+def compact(path: Path, folder: Path) -> Path | None:
+    """Turn a stream that nobody writes any more into Parquet below its day; the Parquet file, if it had rows."""
+    batches = list(batches_in(path))
+    if not batches:
+        path.unlink(missing_ok=True)
+        return None
+    table = pa.Table.from_batches(batches)
+    first = table.column("time")[0].as_py()
+    target = folder / f"{first:%Y-%m-%d}" / f"{path.stem}.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    waiting = target.with_suffix(".writing")
+    pq.write_table(table, waiting, compression="zstd")
+    with waiting.open("rb") as written:
+        os.fsync(written.fileno())
+    waiting.replace(target)
+    sync_folder(target.parent)
+    path.unlink(missing_ok=True)
+    return target
+
+
+def recover(folder: Path) -> int:
+    """Compact the streams of processes that are gone; how many there were."""
+    found = 0
+    for path in sorted((folder / OPEN).glob("*.arrows")):
+        if not is_running(int(path.stem.split("-")[2])):
+            compact(path, folder)
+            found += 1
+    return found
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Every part of a model's log, the closed ones by day and then the open ones."""
+    for path in sorted(folder.glob("*/*.parquet")):
+        yield pq.read_table(path, columns=list(columns) if columns else None)
+    for path in sorted((folder / OPEN).glob("*.arrows")):
+        batches = list(batches_in(path))
+        if batches:
+            table = pa.Table.from_batches(batches)
+            yield table.select(list(columns)) if columns else table

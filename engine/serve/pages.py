@@ -1,0 +1,202 @@
+"""Everything that a server answers but predictions: health, metadata, the repository, statistics, metrics, its API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+import engine
+from engine.serve.http import Answer, Asked, Reply, Site
+from engine.serve.model import Rejected
+from engine.serve.openapi import openapi
+from engine.serve.stats import exposition, summed
+
+METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
+EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "parameters"]
+Names = Mapping[str, str]
+Page = Callable[[Site, Asked, Names], Reply]
+
+
+def document(found: object, status: int = 200) -> Reply:
+    """A JSON answer."""
+    return Reply(status=status, body=orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def live(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /v2/health/live``."""
+    return document({"live": True})
+
+
+def ready(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /v2/health/ready``, and of one model or version."""
+    is_ready = site.plane.is_ready(names.get("model", ""), names.get("version", ""))
+    if not is_ready and names:
+        site.plane.route(names["model"]).choose(names.get("version", ""), "")
+    return document({**({"name": names["model"]} if names else {}), "ready": is_ready}, 200 if is_ready else 503)
+
+
+def server(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /v2``."""
+    return document({"name": "engine", "version": engine.__version__, "extensions": EXTENSIONS})
+
+
+def metadata(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /v2/models/M[/versions/V]``."""
+    return document(site.plane.metadata(names["model"], names.get("version", "")))
+
+
+def index(site: Site, asked: Asked, names: Names) -> Reply:
+    """``POST /v2/repository/index``."""
+    try:
+        wish = orjson.loads(asked.body) if asked.body.strip() else {}
+    except orjson.JSONDecodeError:
+        raise Rejected(400, "the body is not JSON") from None
+    only_ready = isinstance(wish, dict) and wish.get("ready") is True
+    return document(
+        [
+            {"name": one.name, "version": str(one.version or ""), "state": one.state, "reason": one.reason}
+            for one in site.plane.index()
+            if one.state == "READY" or not only_ready
+        ]
+    )
+
+
+def load(site: Site, asked: Asked, names: Names) -> Reply:
+    """``POST /v2/repository/models/M/load``."""
+    site.gate.let_in("admin", asked.headers, asked.peer)
+    site.plane.load(names["model"])
+    return document({})
+
+
+def unload(site: Site, asked: Asked, names: Names) -> Reply:
+    """``POST /v2/repository/models/M/unload``."""
+    site.gate.let_in("admin", asked.headers, asked.peer)
+    site.plane.unload(names["model"])
+    return document({})
+
+
+def statistics(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /v2/models/M[/versions/V]/stats``, over all workers."""
+    route = site.plane.route(names["model"])
+    if names.get("version"):
+        route.named(names["version"])
+    rows = model_statistics(summed(site.cells.folder), names["model"])
+    chosen = [row for row in rows if names.get("version", "") in ("", row["version"])]
+    return document({"model_stats": chosen})
+
+
+def model_statistics(found: Mapping[tuple[str, ...], Any], model: str) -> list[dict[str, Any]]:
+    """Each version's counts, as V2's statistics extension has them; times in nanoseconds."""
+    versions = sorted({key[2] for key in found if key[0] == "engine_onnx_seconds" and key[1] == model}, key=int)
+    rows = []
+    for version in versions:
+        calls = found["engine_onnx_seconds", model, version]
+        requests = [key for key in found if key[0] == "engine_requests" and key[1:3] == (model, version)]
+        answered = int(sum(found[key][0] for key in requests))
+        inferred = int(sum(found["engine_rows", *key[1:]][0] for key in requests))
+        waited = float(sum(found["engine_request_seconds", *key[1:]][-1] for key in requests))
+        success = {"count": answered, "ns": int(1e9 * waited)}
+        compute = {"count": int(sum(calls[:-1])), "ns": int(1e9 * float(calls[-1]))}
+        rows.append(
+            {
+                "name": model,
+                "version": version,
+                "inference_count": inferred,
+                "execution_count": compute["count"],
+                "inference_stats": {"success": success, "compute_infer": compute},
+                "aliases": {key[3]: int(found[key][0]) for key in sorted(requests)},
+            }
+        )
+    return rows
+
+
+def metrics(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /metrics``."""
+    return Reply(status=200, body=exposition(site.cells.folder), kind=METRICS_TYPE)
+
+
+def api(site: Site, asked: Asked, names: Names) -> Reply:
+    """``GET /openapi.json``."""
+    return document(openapi(site.plane))
+
+
+PAGES: tuple[tuple[str, str, Page], ...] = (
+    ("GET", "/v2", server),
+    ("GET", "/v2/health/live", live),
+    ("GET", "/v2/health/ready", ready),
+    ("GET", "/v2/models/{model}", metadata),
+    ("GET", "/v2/models/{model}/ready", ready),
+    ("GET", "/v2/models/{model}/stats", statistics),
+    ("GET", "/v2/models/{model}/versions/{version}", metadata),
+    ("GET", "/v2/models/{model}/versions/{version}/ready", ready),
+    ("GET", "/v2/models/{model}/versions/{version}/stats", statistics),
+    ("POST", "/v2/repository/index", index),
+    ("POST", "/v2/repository/models/{model}/load", load),
+    ("POST", "/v2/repository/models/{model}/unload", unload),
+    ("GET", "/metrics", metrics),
+    ("GET", "/openapi.json", api),
+)
+SLOW = frozenset({load, unload, metrics, statistics})
+"""What is done in a thread, for it reads files."""
+
+
+def answer(site: Site, asked: Asked, reply: Answer) -> None:
+    """Answer a request that is no inference; ``reply`` is called in the event loop, now or later.
+
+    Raises:
+        Rejected: when it is clear at once that nothing is here.
+    """
+    page, names = find(asked.method, asked.path)
+    if page not in SLOW:
+        reply(page(site, asked, names))
+        return
+    loop = asyncio.get_running_loop()
+    future = loop.run_in_executor(None, guarded, page, site, asked, names)
+    future.add_done_callback(lambda done: reply(done.result()))
+
+
+def guarded(page: Page, site: Site, asked: Asked, names: Names) -> Reply:
+    """A page's answer, a refusal too."""
+    try:
+        return page(site, asked, names)
+    except Rejected as error:
+        return document({"error": str(error)}, error.status)
+
+
+def find(method: str, path: str) -> tuple[Page, Names]:
+    """The page at a path.
+
+    Raises:
+        Rejected: 404 when there is none, 405 when it answers to another method.
+    """
+    parts = [unquote(part) for part in path.rstrip("/").split("/")]
+    others = set()
+    for known, pattern, page in PAGES:
+        names = matched(pattern.split("/"), parts)
+        if names is not None and method in (known, "HEAD" if known == "GET" else known):
+            return page, names
+        if names is not None:
+            others.add(known)
+    if others:
+        raise Rejected(405, f"{path[:80]} takes {' or '.join(sorted(others))}", kind="method")
+    raise Rejected(404, f"nothing is at {path[:80]}", hint="GET /openapi.json lists what is", kind="not-found")
+
+
+def matched(pattern: list[str], parts: list[str]) -> Names | None:
+    """The names in a path that a pattern gives; nothing when it does not fit."""
+    if len(pattern) != len(parts):
+        return None
+    names = {}
+    for want, have in zip(pattern, parts, strict=True):
+        if want.startswith("{"):
+            if not have:
+                return None
+            names[want[1:-1]] = have
+        elif want != have:
+            return None
+    return names
