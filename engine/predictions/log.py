@@ -13,6 +13,7 @@ the process. A stream that ends in the middle of a batch is read up to there.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from engine.digest import canonical_json
 from engine.store.durable import sync_folder
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
@@ -35,16 +37,14 @@ MOST_BYTES = 64 << 20
 MOST_SECONDS = 3600.0
 OPEN = "open"
 INPUT, OUTPUT = "input.", "output."
-FACTS = (
-    ("prediction", pa.string()),
-    ("row", pa.int32()),
-    ("time", pa.timestamp("us", tz="UTC")),
-    ("model", pa.dictionary(pa.int32(), pa.string())),
-    ("version", pa.int32()),
-    ("run", pa.dictionary(pa.int32(), pa.string())),
-    ("alias", pa.dictionary(pa.int32(), pa.string())),
-    ("latency_ms", pa.float32()),
-)
+FACTS: Mapping[str, pa.DataType] = {
+    "prediction": pa.string(),
+    "row": pa.int32(),
+    "time": pa.timestamp("us", tz="UTC"),
+    "alias": pa.string(),
+    "latency_ms": pa.float32(),
+}
+ORIGIN = b"engine"  # the key of a stream's metadata under which its origin stands, which all its rows share
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ class Stream:
         self.bytes = 0
         self.since = time.monotonic()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._put(pa.ipc.serialize_schema(schema) if hasattr(pa.ipc, "serialize_schema") else schema.serialize())
+        self._put(schema.serialize())
 
     def write(self, table: pa.Table, *, sync: bool) -> None:
         """Append rows in one piece.
@@ -222,21 +222,19 @@ def table_of(gathered: Sequence[Made], origin: Origin, redaction: Redaction) -> 
     facts: list[Any] = [
         repeated(pa.array([one for made in gathered for one in made.predictions]), counts),
         pa.array((np.arange(total) - starts).astype(np.int32)),
-        pa.array(times).cast(FACTS[2][1]),
-        constant(origin.model, total),
-        pa.array(np.full(total, origin.version, np.int32)),
-        constant(origin.run, total),
-        repeated(pa.array([one for made in gathered for one in made.aliases]), counts).cast(FACTS[6][1]),
+        pa.array(times).cast(FACTS["time"]),
+        repeated(pa.array([one for made in gathered for one in made.aliases]), counts),
         pa.array(np.repeat(np.array([one for made in gathered for one in made.latencies], np.float32), counts)),
     ]
-    names = [name for name, _ in FACTS]
+    names = list(FACTS)
     for prefix, sides in ((INPUT, [made.inputs for made in gathered]), (OUTPUT, [made.outputs for made in gathered])):
         for name in sides[0]:
             if name in redaction.dropped:
                 continue
             names.append(prefix + name)
             facts.append(column([side[name] for side in sides], redaction.key if name in redaction.hashed else None))
-    return pa.table(facts, names=names)
+    metadata = {ORIGIN: canonical_json({"model": origin.model, "version": origin.version, "run": origin.run})}
+    return pa.table(facts, names=names).replace_schema_metadata(metadata)
 
 
 def repeated(values: pa.Array, counts: AnyArray) -> pa.Array:
@@ -246,9 +244,13 @@ def repeated(values: pa.Array, counts: AnyArray) -> pa.Array:
     return values.take(pa.array(np.repeat(np.arange(len(values)), counts)))
 
 
-def constant(value: str, count: int) -> pa.DictionaryArray:
-    """A text, ``count`` times."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
+def with_origin(table: pa.Table) -> pa.Table:
+    """A stream's rows with the model, version and run that its metadata names."""
+    origin = json.loads(table.schema.metadata[ORIGIN])
+    count = table.num_rows
+    for place, (name, kind) in enumerate((("model", pa.string()), ("version", pa.int32()), ("run", pa.string()))):
+        table = table.add_column(place, name, pa.repeat(pa.scalar(origin[name], kind), count))
+    return table
 
 
 def column(parts: Sequence[AnyArray], key: bytes | None) -> pa.Array:
@@ -285,9 +287,8 @@ def compact(path: Path, folder: Path) -> Path | None:
     """Turn a stream that nobody writes any more into Parquet below its day; the Parquet file, if it had rows."""
     batches = list(batches_in(path))
     if not batches:
-        path.unlink(missing_ok=True)
         return None
-    table = pa.Table.from_batches(batches)
+    table = with_origin(pa.Table.from_batches(batches))
     first = table.column("time")[0].as_py()
     target = folder / f"{first:%Y-%m-%d}" / f"{path.stem}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -329,5 +330,5 @@ def read(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Tabl
     for path in sorted((folder / OPEN).glob("*.arrows")):
         batches = list(batches_in(path))
         if batches:
-            table = pa.Table.from_batches(batches)
+            table = with_origin(pa.Table.from_batches(batches))
             yield table.select(list(columns)) if columns else table
