@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engine.record.verify import Archive
     from engine.registry.registry import Registry
     from engine.resolve.closure import SourceIndex
+    from engine.serve.dataplane import Source
     from engine.spec.load import LoadedSpec
 
 
@@ -180,6 +181,24 @@ def executor(inline: bool, address: str | None) -> Executor:
     from engine.execute.ray_executor import RayExecutor
 
     return RayExecutor(address=address)
+
+
+def serving(home: Home) -> Source:
+    """Where a server takes versions from; each is served as the newest operation of its first run says."""
+    import hmac
+
+    from engine.serve.dataplane import Source
+    from engine.serve.settings import settings_of
+    from engine.steps.seals import home_key
+
+    records = home.records
+    return Source(
+        registry=home.registry,
+        store=home.store,
+        settings_of=lambda version: settings_of(records.operation(version.runs[0])),
+        logs=home.path / "predictions",
+        log_key=hmac.digest(home_key(home.path), b"prediction log", "sha256"),
+    )
 
 
 def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None) -> Desk:

@@ -99,9 +99,9 @@ class Checks:
         """The first finding of each bad row by its index, and how often each kind was let through."""
         refused: dict[int, Finding] = {}
         passed: dict[str, int] = {}
-        for check in (self.numbers, *self.values):
-            found: Iterator[tuple[int, Finding]] = check.wrong(columns)
-            for row, finding in found:
+        parts: tuple[Numbers | Values, ...] = (self.numbers, *self.values)
+        for check in parts:
+            for row, finding in check.wrong(columns):
                 if finding.kind in self.passes:
                     passed[finding.kind] = passed.get(finding.kind, 0) + 1
                 else:

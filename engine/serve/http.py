@@ -7,6 +7,7 @@ Answers leave in the order of their requests, also when a client sends the next 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -236,6 +237,8 @@ class Connection(asyncio.Protocol):
         if len(self.waiting) >= MOST_PIPELINED:
             self.transport.pause_reading()
         method = self._parser.get_method()
+        if self.site.log is not None:
+            slot.asked = self._asked(method, body, now)
         try:
             if not self.site.is_ours(self._headers.get(b"host", b"localhost")):
                 raise Rejected(421, "this server does not go by that name", kind="host")
@@ -263,9 +266,11 @@ class Connection(asyncio.Protocol):
         self.site.plane.infer(target[0], target[1], request, slot.done)
 
     def _page(self, slot: Slot, method: bytes, body: bytes, now: float) -> None:
+        self.site.pages(self.site, self._asked(method, body, now), slot.reply)
+
+    def _asked(self, method: bytes, body: bytes, now: float) -> Asked:
         path, _, query = self._url.decode("latin-1").partition("?")
-        asked = Asked(method.decode(), path, query, self._headers, body, self.peer, now)
-        self.site.pages(self.site, asked, slot.reply)
+        return Asked(method.decode(), path, query, self._headers, body, self.peer, now)
 
     def send(self) -> None:
         """Send the answers that are next in line."""
@@ -320,11 +325,12 @@ class Connection(asyncio.Protocol):
 class Slot:
     """The place of one answer in the order of a connection's answers."""
 
-    __slots__ = ("connection", "data", "keep_alive", "request")
+    __slots__ = ("asked", "connection", "data", "keep_alive", "request")
 
     def __init__(self, connection: Connection, keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
+        self.asked: Asked | None = None
         self.data: bytes | None = None
         self.request: InferenceRequest | None = None
 
@@ -351,6 +357,13 @@ class Slot:
                 body,
             )
         )
+        self.sent(200)
+
+    def sent(self, status: int) -> None:
+        """The answer is there: send what is next in line."""
+        log = self.connection.site.log
+        if log is not None and self.asked is not None:
+            log(self.asked, status, len(self.data or b""))
         self.connection.send()
 
     def refuse(self, why: Rejected) -> None:
@@ -373,7 +386,7 @@ class Slot:
                 reply.body,
             )
         )
-        self.connection.send()
+        self.sent(reply.status)
 
 
 def unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
@@ -394,6 +407,19 @@ def unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
     if len(data) > most:
         raise Rejected(413, f"the body: expected at most {most} bytes, received more")
     return data
+
+
+class AccessLog:
+    """A JSON line on standard error for each request: nothing of what was in it."""
+
+    def __call__(self, asked: Asked, status: int, size: int) -> None:
+        """Note a request that was answered with ``size`` bytes."""
+        milliseconds = round(1000 * (time.monotonic() - asked.since), 3)
+        line = {
+            "time": time.time(), "peer": asked.peer, "method": asked.method, "path": asked.path[:200],
+            "status": status, "bytes": size, "milliseconds": milliseconds,
+        }  # fmt: skip
+        sys.stderr.write(orjson.dumps(line).decode() + "\n")
 
 
 async def sweep(site: Site) -> None:

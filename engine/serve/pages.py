@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +19,18 @@ from engine.serve.stats import exposition, summed
 METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "parameters"]
 Names = Mapping[str, str]
-Page = Callable[[Site, Asked, Names], Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that is no inference: where it came, what was asked, and the names in its path."""
+
+    site: Site
+    asked: Asked
+    names: Names
+
+
+Page = Callable[[Call], Reply]
 
 
 def document(found: object, status: int = 200) -> Reply:
@@ -27,66 +38,68 @@ def document(found: object, status: int = 200) -> Reply:
     return Reply(status=status, body=orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def live(site: Site, asked: Asked, names: Names) -> Reply:
+def live(_: Call) -> Reply:
     """``GET /v2/health/live``."""
     return document({"live": True})
 
 
-def ready(site: Site, asked: Asked, names: Names) -> Reply:
+def ready(call: Call) -> Reply:
     """``GET /v2/health/ready``, and of one model or version."""
-    is_ready = site.plane.is_ready(names.get("model", ""), names.get("version", ""))
-    if not is_ready and names:
-        site.plane.route(names["model"]).choose(names.get("version", ""), "")
-    return document({**({"name": names["model"]} if names else {}), "ready": is_ready}, 200 if is_ready else 503)
+    is_ready = call.site.plane.is_ready(call.names.get("model", ""), call.names.get("version", ""))
+    if not is_ready and call.names:
+        call.site.plane.route(call.names["model"]).choose(call.names.get("version", ""), "")
+    return document(
+        {**({"name": call.names["model"]} if call.names else {}), "ready": is_ready}, 200 if is_ready else 503
+    )
 
 
-def server(site: Site, asked: Asked, names: Names) -> Reply:
+def server(_: Call) -> Reply:
     """``GET /v2``."""
     return document({"name": "engine", "version": engine.__version__, "extensions": EXTENSIONS})
 
 
-def metadata(site: Site, asked: Asked, names: Names) -> Reply:
+def metadata(call: Call) -> Reply:
     """``GET /v2/models/M[/versions/V]``."""
-    return document(site.plane.metadata(names["model"], names.get("version", "")))
+    return document(call.site.plane.metadata(call.names["model"], call.names.get("version", "")))
 
 
-def index(site: Site, asked: Asked, names: Names) -> Reply:
+def index(call: Call) -> Reply:
     """``POST /v2/repository/index``."""
     try:
-        wish = orjson.loads(asked.body) if asked.body.strip() else {}
+        wish = orjson.loads(call.asked.body) if call.asked.body.strip() else {}
     except orjson.JSONDecodeError:
         raise Rejected(400, "the body is not JSON") from None
     only_ready = isinstance(wish, dict) and wish.get("ready") is True
     return document(
         [
             {"name": one.name, "version": str(one.version or ""), "state": one.state, "reason": one.reason}
-            for one in site.plane.index()
+            for one in call.site.plane.index()
             if one.state == "READY" or not only_ready
         ]
     )
 
 
-def load(site: Site, asked: Asked, names: Names) -> Reply:
+def load(call: Call) -> Reply:
     """``POST /v2/repository/models/M/load``."""
-    site.gate.let_in("admin", asked.headers, asked.peer)
-    site.plane.load(names["model"])
+    call.site.gate.let_in("admin", call.asked.headers, call.asked.peer)
+    call.site.plane.load(call.names["model"])
     return document({})
 
 
-def unload(site: Site, asked: Asked, names: Names) -> Reply:
+def unload(call: Call) -> Reply:
     """``POST /v2/repository/models/M/unload``."""
-    site.gate.let_in("admin", asked.headers, asked.peer)
-    site.plane.unload(names["model"])
+    call.site.gate.let_in("admin", call.asked.headers, call.asked.peer)
+    call.site.plane.unload(call.names["model"])
     return document({})
 
 
-def statistics(site: Site, asked: Asked, names: Names) -> Reply:
+def statistics(call: Call) -> Reply:
     """``GET /v2/models/M[/versions/V]/stats``, over all workers."""
-    route = site.plane.route(names["model"])
-    if names.get("version"):
-        route.named(names["version"])
-    rows = model_statistics(summed(site.cells.folder), names["model"])
-    chosen = [row for row in rows if names.get("version", "") in ("", row["version"])]
+    route = call.site.plane.route(call.names["model"])
+    if call.names.get("version"):
+        route.named(call.names["version"])
+    rows = model_statistics(summed(call.site.cells.folder), call.names["model"])
+    chosen = [row for row in rows if call.names.get("version", "") in ("", row["version"])]
     return document({"model_stats": chosen})
 
 
@@ -115,14 +128,14 @@ def model_statistics(found: Mapping[tuple[str, ...], Any], model: str) -> list[d
     return rows
 
 
-def metrics(site: Site, asked: Asked, names: Names) -> Reply:
+def metrics(call: Call) -> Reply:
     """``GET /metrics``."""
-    return Reply(status=200, body=exposition(site.cells.folder), kind=METRICS_TYPE)
+    return Reply(status=200, body=exposition(call.site.cells.folder), kind=METRICS_TYPE)
 
 
-def api(site: Site, asked: Asked, names: Names) -> Reply:
+def api(call: Call) -> Reply:
     """``GET /openapi.json``."""
-    return document(openapi(site.plane))
+    return document(openapi(call.site.plane))
 
 
 PAGES: tuple[tuple[str, str, Page], ...] = (
@@ -153,17 +166,17 @@ def answer(site: Site, asked: Asked, reply: Answer) -> None:
     """
     page, names = find(asked.method, asked.path)
     if page not in SLOW:
-        reply(page(site, asked, names))
+        reply(page(Call(site, asked, names)))
         return
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(None, guarded, page, site, asked, names)
+    future = loop.run_in_executor(None, guarded, page, Call(site, asked, names))
     future.add_done_callback(lambda done: reply(done.result()))
 
 
-def guarded(page: Page, site: Site, asked: Asked, names: Names) -> Reply:
+def guarded(page: Page, call: Call) -> Reply:
     """A page's answer, a refusal too."""
     try:
-        return page(site, asked, names)
+        return page(call)
     except Rejected as error:
         return document({"error": str(error)}, error.status)
 

@@ -10,29 +10,65 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
+from engine.errors import UsageError
 from engine.registry.model import ModelRef
 from engine.serve.access import Gate
 from engine.serve.dataplane import DataPlane, Source
-from engine.serve.http import LOOPBACK, Connection, Site, sweep
+from engine.serve.http import LOOPBACK, AccessLog, Connection, Site, sweep
 from engine.serve.pages import answer
 from engine.serve.stats import own_cells
 
 DRAIN_SECONDS = 10.0
+LAST_WORDS = 0.05
 BACKLOG = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Certificate:
+    """What HTTPS needs: a certificate chain and its private key, both PEM."""
+
+    chain: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS context.
+
+        Raises:
+            UsageError: when the two do not fit, or are no PEM.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.chain, self.key)
+        except (ssl.SSLError, OSError) as error:
+            raise UsageError(
+                "no certificate with its key", place=f"{self.chain}, {self.key}", hint=str(error)
+            ) from error
+        return context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The largest body in bytes, how many processes share the machine, and whether each request is a line in the log."""
+
+    largest_body: int = 64 << 20
+    workers: int = 1
+    access_log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a server listens and what it needs for that."""
+    """Where a server listens."""
 
     host: str
     listening: socket.socket
-    certificate: Path | None = None
-    private_key: Path | None = None
-    largest_body: int = 64 << 20
+    certificate: Certificate | None = None
+    grpc_port: int | None = None
+    limits: Limits = Limits()
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -56,38 +92,44 @@ def threads_for(workers: int) -> int:
 
 
 async def serve(
-    refs: Sequence[ModelRef],
-    source: Source,
-    gate: Gate,
-    place: Place,
-    folder: Path,
-    threads: int,
-    told: Callable[[], None],
+    refs: Sequence[ModelRef], source: Source, gate: Gate, place: Place, folder: Path, told: Callable[[], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT; ``told`` is called when everything is ready.
+    """Serve until SIGTERM or SIGINT; ``told`` is called when everything is ready. ``folder`` holds the counts.
 
     Raises:
-        EngineError: when a model cannot be loaded.
+        EngineError: when a model cannot be loaded, or the certificate cannot be used.
+        OSError: when the port of gRPC is taken.
     """
     loop = asyncio.get_running_loop()
     cells = own_cells(folder)
-    plane = DataPlane(refs, source, cells, threads)
+    plane = DataPlane(refs, source, cells, threads_for(place.limits.workers))
+    context = place.certificate.context() if place.certificate else None
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     try:
         await loop.run_in_executor(None, plane.start, loop)
-        hosts = LOOPBACK | {place.host} | ({"*"} if place.host in ("0.0.0.0", "::") else set())  # noqa: S104
-        site = Site(plane=plane, gate=gate, cells=cells, pages=answer, hosts=hosts, largest_body=place.largest_body)
-        server = await loop.create_server(
-            lambda: Connection(site, loop), sock=place.listening, backlog=BACKLOG, ssl=context_of(place)
+        site = Site(
+            plane=plane,
+            gate=gate,
+            cells=cells,
+            pages=answer,
+            hosts=hosts_of(place.host),
+            largest_body=place.limits.largest_body,
+            log=AccessLog() if place.limits.access_log else None,
         )
+        server = await loop.create_server(
+            lambda: Connection(site, loop), sock=place.listening, backlog=BACKLOG, ssl=context
+        )
+        remote = await grpc_server(plane, gate, place)
         sweeping = loop.create_task(sweep(site))
         told()
         await ended.wait()
         server.close()
         await plane.drain(DRAIN_SECONDS)
-        await asyncio.sleep(0.05)  # what was answered is on its way
+        if remote is not None:
+            await remote.stop(1.0)
+        await asyncio.sleep(LAST_WORDS)  # what was answered is on its way
         sweeping.cancel()
         for connection in list(site.connections):
             connection.end()
@@ -96,24 +138,28 @@ async def serve(
         await loop.run_in_executor(None, plane.close)
 
 
-def context_of(place: Place) -> ssl.SSLContext | None:
-    """The TLS context, when there is a certificate."""
-    if place.certificate is None:
+def hosts_of(host: str) -> frozenset[str]:
+    """The names by which this server goes; any address when it listens on all."""
+    return LOOPBACK | {host} | ({"*"} if host in ("0.0.0.0", "::") else set())  # noqa: S104
+
+
+async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
+    """The server of gRPC, where one is wanted.
+
+    Raises:
+        OSError: when its port is taken.
+    """
+    if place.grpc_port is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(place.certificate, place.private_key)
-    return context
+    from engine.serve.grpc import start
+
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    address = f"{host}:{place.grpc_port}"
+    return await start(plane, gate, address, place.limits.largest_body)
 
 
 def run(
-    refs: Sequence[ModelRef],
-    source: Source,
-    gate: Gate,
-    place: Place,
-    folder: Path,
-    threads: int,
-    told: Callable[[], None],
+    refs: Sequence[ModelRef], source: Source, gate: Gate, place: Place, folder: Path, told: Callable[[], None]
 ) -> None:
     """:func:`serve` in an event loop of its own."""
-    uvloop.run(serve(refs, source, gate, place, folder, threads, told))
+    uvloop.run(serve(refs, source, gate, place, folder, told))

@@ -1,0 +1,116 @@
+"""Several processes that serve at one address: the kernel spreads connections over them (SO_REUSEPORT).
+
+::
+
+    supervisor --- a socket each ---> worker 0, worker 1, ...      (a worker that dies is started again)
+               <-- a byte when ready --
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from engine.serve.server import listen
+
+PATIENCE = 15.0
+TICK = 0.2
+SHORTEST_LIFE = 5.0
+VARIABLE = "ENGINE_SERVE_WORKER"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Post:
+    """What a worker is given: its socket, where it says that it is ready, and how many workers there are."""
+
+    listening: socket.socket
+    ready: int
+    workers: int
+
+    def report(self) -> None:
+        """Say that this worker is ready."""
+        os.write(self.ready, b".")
+
+
+def sockets(host: str, port: int, count: int) -> list[socket.socket]:
+    """A socket for each worker, all at one address.
+
+    Raises:
+        OSError: when the port is taken.
+    """
+    if count == 1:
+        return [listen(host, port)]
+    first = listen(host, port, shared=True)
+    return [first, *(listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1))]
+
+
+def post() -> Post | None:
+    """What this process was given, if it is a worker."""
+    given = os.environ.get(VARIABLE)
+    if given is None:
+        return None
+    number, ready, workers = (int(part) for part in given.split("/"))
+    return Post(listening=socket.socket(fileno=number), ready=ready, workers=workers)
+
+
+def supervise(command: Sequence[str], listening: Sequence[socket.socket], told: Callable[[], None]) -> int:
+    """Run a worker on each socket until SIGTERM or SIGINT; ``told`` is called when all of them are ready.
+
+    Returns:
+        0, or the exit code of a worker that did not live.
+    """
+    asked = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    heard, ready = os.pipe()
+    os.set_inheritable(ready, True)
+    born = [(worker(command, one, ready, len(listening)), time.monotonic()) for one in listening]
+    waiting, code = len(listening), 0
+    while not asked and not code:
+        if select.select([heard], [], [], TICK)[0]:
+            waiting -= len(os.read(heard, waiting or 1))
+            if waiting == 0:
+                told()
+        for place, (process, since) in enumerate(born):
+            if process.poll() is None:
+                continue
+            if time.monotonic() - since < SHORTEST_LIFE:
+                code = process.returncode or 1
+                break
+            born[place] = (worker(command, listening[place], ready, len(listening)), time.monotonic())
+    stop([process for process, _ in born])
+    return code
+
+
+def worker(command: Sequence[str], listening: socket.socket, ready: int, workers: int) -> subprocess.Popen[bytes]:
+    """Start a worker on a socket. Ctrl-C on a terminal reaches the supervisor alone."""
+    number = listening.fileno()
+    environment = {**os.environ, VARIABLE: f"{number}/{ready}/{workers}"}
+    return subprocess.Popen(  # noqa: S603
+        command, env=environment, pass_fds=[number, ready], start_new_session=True
+    )
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Have workers give the answers that they owe, and end; end those that take too long."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    end = time.monotonic() + PATIENCE
+    for process in processes:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
