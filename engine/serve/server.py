@@ -155,7 +155,8 @@ async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
 
     host = f"[{place.host}]" if ":" in place.host else place.host
     address = f"{host}:{place.grpc_port}"
-    return await start(plane, gate, address, place.limits.largest_body)
+    server, _ = await start(plane, gate, address, place.limits.largest_body)
+    return server
 
 
 def run(
