@@ -32,14 +32,16 @@ def read_request(body: bytes | memoryview, header: int | None = None) -> Inferen
     Raises:
         Rejected: naming the tensor, what was expected and what came.
     """
-    document = document_of(body if header is None else body[: header_in(header, len(body))])
+    head = bytes(body if header is None else body[: header_in(header, len(body))])
+    document = document_of(head)
+    mixed = b"true" in head or b"false" in head  # numpy would take them for numbers
     raw = memoryview(body)[header:] if header is not None else memoryview(b"")
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise Rejected(400, f'"inputs": expected a list of tensors, received {shown(inputs)}')
     tensors: dict[str, AnyArray] = {}
     for item in inputs:
-        name, array, raw = read_tensor(item, raw)
+        name, array, raw = read_tensor(item, raw, mixed=mixed)
         if name in tensors:
             raise Rejected(400, f'tensor "{name}": it is given twice')
         tensors[name] = array
@@ -142,7 +144,7 @@ def microseconds(found: object) -> float:
 # -- one tensor ------------------------------------------------------------------------------------------------------
 
 
-def read_tensor(item: Any, raw: memoryview) -> tuple[str, AnyArray, memoryview]:
+def read_tensor(item: Any, raw: memoryview, *, mixed: bool = True) -> tuple[str, AnyArray, memoryview]:
     """A tensor of a request, and the bytes that are left for those after it.
 
     Raises:
@@ -165,7 +167,7 @@ def read_tensor(item: Any, raw: memoryview) -> tuple[str, AnyArray, memoryview]:
     if parameters is not None and "binary_data_size" in mapping_of(parameters, f'tensor "{name}": "parameters"'):
         array, raw = from_raw(name, datatype, count, parameters["binary_data_size"], raw)
     else:
-        array = from_json(name, datatype, count, item.get("data"))
+        array = from_json(name, datatype, count, item.get("data"), mixed=mixed)
     try:
         return name, array.reshape(shape), raw
     except (ValueError, OverflowError):  # numpy holds 64 dimensions and 2**63 elements
@@ -184,10 +186,10 @@ def incomplete(item: Any) -> Rejected:
     return Rejected(400, f'tensor "{name}": expected "{key}" to be {what}, received {shown(item.get(key))}')
 
 
-def from_json(name: str, datatype: str, count: int, data: object) -> AnyArray:
+def from_json(name: str, datatype: str, count: int, data: object, *, mixed: bool) -> AnyArray:
     """The elements of a tensor, (count,), from a JSON list that may be nested.
 
-    In floating point, null is NaN.
+    In floating point, null is NaN. ``mixed``: there may be booleans in it.
 
     Raises:
         Rejected: when they are of another type, too many or too few, or out of the datatype's range.
@@ -205,11 +207,18 @@ def from_json(name: str, datatype: str, count: int, data: object) -> AnyArray:
     kind = found.dtype.kind
     if found.size != count:
         raise Rejected(400, f'tensor "{name}": expected {count} elements, received {found.size}')
+    if mixed and kind in "iuf" and has_booleans(data):
+        raise Rejected(400, f'tensor "{name}": expected {datatype}, received {shown(first_stranger(data, datatype))}')
     if kind == "O" and datatype[0] == "F":
         return floats_or_null(name, datatype, found)
     if count and kind not in KINDS.get(datatype, "iu"):
         raise Rejected(400, f'tensor "{name}": expected {datatype}, received {shown(first_stranger(data, datatype))}')
     return within(name, datatype, found.reshape(-1))
+
+
+def has_booleans(data: list[Any]) -> bool:
+    """Whether there is a boolean in nested lists."""
+    return any(has_booleans(value) if type(value) is list else type(value) is bool for value in data)
 
 
 def floats_or_null(name: str, datatype: str, found: AnyArray) -> AnyArray:
