@@ -50,6 +50,7 @@ def command(
     if add_key is not None:
         return make_key(home, add_key, scope, as_json=as_json)
     from engine.serve.server import Limits, Place, run
+    from engine.serve.stats import counting
     from engine.serve.workers import post, supervise
     from engine.wiring import serving
 
@@ -64,12 +65,17 @@ def command(
     def told() -> None:
         tell(address, refs, as_json=as_json)
 
-    if mine is None and count > 1:
-        return supervise([sys.executable, "-m", "engine.cli.main", *sys.argv[1:]], listening, told) or interrupted()
     limits = Limits(largest_body=int(max_body * 1e6), workers=count, access_log=access_log)
     place = Place(host=host, listening=listening[0], certificate=certificate, grpc_port=grpc_port, limits=limits)
-    run(refs, serving(home), gate, place, home.path / "serve" / "cells", mine.report if mine else told)
-    return interrupted()
+    if mine is not None:
+        run(refs, serving(home), gate, place, mine.cells, mine.report)
+        return interrupted()
+    with counting(home.path / "serve" / "cells") as cells:
+        if count == 1:
+            run(refs, serving(home), gate, place, cells, told)
+            return interrupted()
+        again = [sys.executable, "-m", "engine.cli.main", *sys.argv[1:]]
+        return supervise(again, listening, cells, told) or interrupted()
 
 
 def interrupted() -> int:

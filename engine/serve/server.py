@@ -20,7 +20,7 @@ from engine.serve.access import Gate
 from engine.serve.dataplane import DataPlane, Source
 from engine.serve.http import LOOPBACK, AccessLog, Connection, Site, sweep
 from engine.serve.pages import answer
-from engine.serve.stats import own_cells
+from engine.serve.stats import Cells
 
 DRAIN_SECONDS = 10.0
 LAST_WORDS = 0.05
@@ -101,7 +101,7 @@ async def serve(
         OSError: when the port of gRPC is taken.
     """
     loop = asyncio.get_running_loop()
-    cells = own_cells(folder)
+    cells = Cells(folder / f"{os.getpid()}.cells")
     plane = DataPlane(refs, source, cells, threads_for(place.limits.workers))
     context = place.certificate.context() if place.certificate else None
     ended = asyncio.Event()

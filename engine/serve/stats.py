@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from engine.predictions.log import is_running
 
 NAMES, CELLS = 1 << 18, 1 << 14
 SIZE = NAMES + 8 * CELLS
@@ -175,6 +178,16 @@ def histogram(metric: Metric, rows: Mapping[Key, Any], family: Any) -> Any:
     return family
 
 
-def own_cells(folder: Path) -> Cells:
-    """The numbers of this process; files of processes that are gone are kept, for a sum never falls."""
-    return Cells(folder / f"{os.getpid()}.cells")
+@contextmanager
+def counting(folder: Path) -> Iterator[Path]:
+    """A folder for the numbers of one server and all its workers; what servers that are gone have left goes too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.iterdir():
+        if not is_running(int(left.name)):
+            shutil.rmtree(left, ignore_errors=True)
+    own = folder / str(os.getpid())
+    own.mkdir(exist_ok=True)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from engine.serve.server import listen
@@ -28,11 +29,12 @@ VARIABLE = "ENGINE_SERVE_WORKER"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Post:
-    """What a worker is given: its socket, where it says that it is ready, and how many workers there are."""
+    """What a worker is given: its socket, where it says that it is ready, how many there are, and where all count."""
 
     listening: socket.socket
     ready: int
     workers: int
+    cells: Path
 
     def report(self) -> None:
         """Say that this worker is ready."""
@@ -56,11 +58,11 @@ def post() -> Post | None:
     given = os.environ.get(VARIABLE)
     if given is None:
         return None
-    number, ready, workers = (int(part) for part in given.split("/"))
-    return Post(listening=socket.socket(fileno=number), ready=ready, workers=workers)
+    number, ready, workers, cells = given.split(",", 3)
+    return Post(listening=socket.socket(fileno=int(number)), ready=int(ready), workers=int(workers), cells=Path(cells))
 
 
-def supervise(command: Sequence[str], listening: Sequence[socket.socket], told: Callable[[], None]) -> int:
+def supervise(command: Sequence[str], listening: Sequence[socket.socket], cells: Path, told: Callable[[], None]) -> int:
     """Run a worker on each socket until SIGTERM or SIGINT; ``told`` is called when all of them are ready.
 
     Returns:
@@ -75,7 +77,8 @@ def supervise(command: Sequence[str], listening: Sequence[socket.socket], told: 
         signal.signal(number, end)
     heard, ready = os.pipe()
     os.set_inheritable(ready, True)
-    born = [(worker(command, one, ready, len(listening)), time.monotonic()) for one in listening]
+    posts = [Post(listening=one, ready=ready, workers=len(listening), cells=cells) for one in listening]
+    born = [(worker(command, one), time.monotonic()) for one in posts]
     waiting, code = len(listening), 0
     while not asked and not code:
         if select.select([heard], [], [], TICK)[0]:
@@ -88,17 +91,17 @@ def supervise(command: Sequence[str], listening: Sequence[socket.socket], told: 
             if time.monotonic() - since < SHORTEST_LIFE:
                 code = process.returncode or 1
                 break
-            born[place] = (worker(command, listening[place], ready, len(listening)), time.monotonic())
+            born[place] = (worker(command, posts[place]), time.monotonic())
     stop([process for process, _ in born])
     return code
 
 
-def worker(command: Sequence[str], listening: socket.socket, ready: int, workers: int) -> subprocess.Popen[bytes]:
-    """Start a worker on a socket. Ctrl-C on a terminal reaches the supervisor alone."""
-    number = listening.fileno()
-    environment = {**os.environ, VARIABLE: f"{number}/{ready}/{workers}"}
+def worker(command: Sequence[str], post: Post) -> subprocess.Popen[bytes]:
+    """Start a worker. Ctrl-C on a terminal reaches the supervisor alone."""
+    number = post.listening.fileno()
+    environment = {**os.environ, VARIABLE: f"{number},{post.ready},{post.workers},{post.cells}"}
     return subprocess.Popen(  # noqa: S603
-        command, env=environment, pass_fds=[number, ready], start_new_session=True
+        command, env=environment, pass_fds=[number, post.ready], start_new_session=True
     )
 
 
