@@ -69,6 +69,7 @@ class Values:
     said: str
     kind: str
     accepts: Callable[[Any], bool]
+    example: Any = None
     known: dict[Any, bool] = field(default_factory=dict)
 
     def wrong(self, columns: Mapping[str, AnyArray]) -> Iterator[tuple[int, Finding]]:
@@ -162,8 +163,8 @@ def argument(value: Any) -> Any:
 
 def numbers(inputs: Sequence[Tensor], rules: Mapping[str, Mapping[str, Any]]) -> Numbers:
     """The bounds of the numeric inputs."""
-    bounds = [bounds_of(rules[tensor.name]) for tensor in inputs]
     whole = [is_whole(rules[tensor.name]) for tensor in inputs]
+    bounds = [bounds_of(rules[tensor.name], whole=is_int) for tensor, is_int in zip(inputs, whole, strict=True)]
     nullable = [not rules[tensor.name] or bool(rules[tensor.name].get("nullable")) for tensor in inputs]
     return Numbers(
         names=tuple(tensor.name for tensor in inputs),
@@ -183,7 +184,7 @@ def is_whole(rules: Mapping[str, Any]) -> bool:
     return WHOLE.fullmatch(str(rules.get("dtype", ""))) is not None
 
 
-def bounds_of(rules: Mapping[str, Any]) -> tuple[float, float]:
+def bounds_of(rules: Mapping[str, Any], *, whole: bool) -> tuple[float, float]:
     """The least and the greatest number that pass; by default the finite ones."""
     low, high = -float(np.finfo(np.float64).max), float(np.finfo(np.float64).max)
     if (found := rules.get("in_range")) is not None:
@@ -195,7 +196,7 @@ def bounds_of(rules: Mapping[str, Any]) -> tuple[float, float]:
     for name, open_ in (("less_than", True), ("less_than_or_equal_to", False)):
         if name in rules:
             high = min(high, below(argument(rules[name]), open_=open_))
-    return low, high
+    return (float(np.ceil(low)), float(np.floor(high))) if whole else (low, high)
 
 
 def above(value: Any, *, open_: bool) -> float:
@@ -213,12 +214,17 @@ def described(low: float, high: float, *, whole: bool, nullable: bool) -> str:
     what = "a whole number" if whole else "a number"
     least, most = abs(low) < 1e300, abs(high) < 1e300
     if least and most:
-        what += f" between {low:.9g} and {high:.9g}"
+        what += f" between {near(low):.9g} and {near(high):.9g}"
     elif least:
-        what += f" of at least {low:.9g}" if low == round(low, 9) else f" above {low:.9g}"
+        what += f" of at least {low:.9g}" if low == near(low) else f" above {near(low):.9g}"
     elif most:
-        what += f" of at most {high:.9g}" if high == round(high, 9) else f" below {high:.9g}"
+        what += f" of at most {high:.9g}" if high == near(high) else f" below {near(high):.9g}"
     return f"{what} or NaN" if nullable else what
+
+
+def near(bound: float) -> float:
+    """A bound without the step by which an open one was moved."""
+    return round(bound, 12) + 0.0
 
 
 def value_checks(tensor: Tensor, rules: Mapping[str, Any], learned: Sequence[str] | None) -> Iterator[Values]:
@@ -226,11 +232,12 @@ def value_checks(tensor: Tensor, rules: Mapping[str, Any], learned: Sequence[str
     is_text = tensor.datatype == "BYTES"
     for name, (kind, make) in TESTS.items():
         if name in rules and (is_text or name in FOR_NUMBERS):
-            said, accepts = make(rules[name])
-            yield Values(name=tensor.name, said=said, kind=kind if is_text else "range", accepts=accepts)
+            said, accepts, like = make(rules[name])
+            yield Values(name=tensor.name, said=said, kind=kind if is_text else "range", accepts=accepts, example=like)
     if is_text and learned is not None and "isin" not in rules:
         known = frozenset(learned)
-        yield Values(name=tensor.name, said=one_of(learned), kind="category", accepts=known.__contains__)
+        like = next(iter(learned), None)
+        yield Values(name=tensor.name, said=one_of(learned), kind="category", accepts=known.__contains__, example=like)
 
 
 def one_of(values: Sequence[object]) -> str:
@@ -239,13 +246,14 @@ def one_of(values: Sequence[object]) -> str:
     return f"one of {few}" + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 
-Test = tuple[str, Callable[[Any], bool]]
+Test = tuple[str, Callable[[Any], bool], Any]
+"""What is expected in words, the test of a value, and a value that passes where one is known."""
 
 
 def is_in(rule: Any) -> Test:
     """One of the listed values."""
     allowed = list(rule["allowed_values"] if isinstance(rule, Mapping) and "allowed_values" in rule else argument(rule))
-    return one_of(allowed), frozenset(allowed).__contains__
+    return one_of(allowed), frozenset(allowed).__contains__, next(iter(allowed), None)
 
 
 def not_in(rule: Any) -> Test:
@@ -254,19 +262,19 @@ def not_in(rule: Any) -> Test:
         rule["forbidden_values"] if isinstance(rule, Mapping) and "forbidden_values" in rule else argument(rule)
     )
     members = frozenset(forbidden)
-    return f"none of {one_of(forbidden).removeprefix('one of ')}", lambda value: value not in members
+    return f"none of {one_of(forbidden).removeprefix('one of ')}", lambda value: value not in members, None
 
 
 def equal_to(rule: Any) -> Test:
     """Exactly one value."""
     wanted = argument(rule)
-    return quoted(wanted), lambda value: bool(value == wanted)
+    return quoted(wanted), lambda value: bool(value == wanted), wanted
 
 
 def not_equal_to(rule: Any) -> Test:
     """Any but one value."""
     unwanted = argument(rule)
-    return f"anything but {quoted(unwanted)}", lambda value: bool(value != unwanted)
+    return f"anything but {quoted(unwanted)}", lambda value: bool(value != unwanted), None
 
 
 def str_length(rule: Any) -> Test:
@@ -277,31 +285,31 @@ def str_length(rule: Any) -> Test:
     said = (
         f"{least} characters" if least == most else f"{least} to {'any number of' if most is None else most} characters"
     )
-    return said, lambda value: least <= len(value) and (most is None or len(value) <= most)
+    return said, lambda value: least <= len(value) and (most is None or len(value) <= most), "a" * least
 
 
 def str_matches(rule: Any) -> Test:
     """Text that begins as a pattern says."""
     pattern = re.compile(str(rule["pattern"] if isinstance(rule, Mapping) and "pattern" in rule else argument(rule)))
-    return f"text that matches {pattern.pattern}", lambda value: pattern.match(value) is not None
+    return f"text that matches {pattern.pattern}", lambda value: pattern.match(value) is not None, None
 
 
 def str_contains(rule: Any) -> Test:
     """Text in which a pattern is found."""
     pattern = re.compile(str(rule["pattern"] if isinstance(rule, Mapping) and "pattern" in rule else argument(rule)))
-    return f"text that contains {pattern.pattern}", lambda value: pattern.search(value) is not None
+    return f"text that contains {pattern.pattern}", lambda value: pattern.search(value) is not None, None
 
 
 def str_startswith(rule: Any) -> Test:
     """Text with a beginning."""
     beginning = str(rule["string"] if isinstance(rule, Mapping) and "string" in rule else argument(rule))
-    return f"text that begins with {quoted(beginning)}", lambda value: value.startswith(beginning)
+    return f"text that begins with {quoted(beginning)}", lambda value: value.startswith(beginning), beginning
 
 
 def str_endswith(rule: Any) -> Test:
     """Text with an end."""
     end = str(rule["string"] if isinstance(rule, Mapping) and "string" in rule else argument(rule))
-    return f"text that ends with {quoted(end)}", lambda value: value.endswith(end)
+    return f"text that ends with {quoted(end)}", lambda value: value.endswith(end), end
 
 
 TESTS: Mapping[str, tuple[str, Callable[[Any], Test]]] = {

@@ -100,14 +100,22 @@ def warm_up(session: Session, checks: Checks, rows: int) -> float:
 
 
 def example(inputs: tuple[Tensor, ...], checks: Checks, rows: int) -> dict[str, AnyArray]:
-    """Rows that pass the checks as far as bounds and lists of values say what does."""
-    bounds = {
-        name: (checks.numbers.low[index], checks.numbers.high[index]) for index, name in enumerate(checks.numbers.names)
+    """Rows that pass the checks, as far as bounds and lists of values say what does."""
+    numbers = checks.numbers
+    values: dict[str, Any] = {
+        name: between(float(numbers.low[index]), float(numbers.high[index])) for index, name in enumerate(numbers.names)
     }
+    values |= {check.name: check.example for check in reversed(checks.values) if check.example is not None}
     found: dict[str, AnyArray] = {}
     for tensor in inputs:
         shape = (rows, *(1 if size == -1 else size for size in tensor.shape[1:]))
-        low, high = bounds.get(tensor.name, (-np.inf, np.inf))
-        value = "" if tensor.datatype == "BYTES" else min(max(0.0, low), high)
+        value = values.get(tensor.name, "" if tensor.datatype == "BYTES" else 0)
         found[tensor.name] = np.full(shape, value, DTYPES[tensor.datatype])
     return found
+
+
+def between(low: float, high: float) -> float:
+    """A plain number between two bounds."""
+    if low <= 0 <= high:
+        return 0.0 if low < 0 else min(1.0, high)
+    return min(low + 1, high) if low > 0 else max(high - 1, low)

@@ -183,7 +183,7 @@ def counting(folder: Path) -> Iterator[Path]:
     """A folder for the numbers of one server and all its workers; what servers that are gone have left goes too."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.iterdir():
-        if not is_running(int(left.name)):
+        if left.name.isdigit() and not is_running(int(left.name)):
             shutil.rmtree(left, ignore_errors=True)
     own = folder / str(os.getpid())
     own.mkdir(exist_ok=True)
