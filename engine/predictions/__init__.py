@@ -1,1 +1,1 @@
-"""The prediction log: what was asked, what was answered, by which version. ``serve`` writes it, ``monitor`` reads it."""
+"""The prediction log: what was asked and answered, by which version. ``serve`` writes it, ``monitor`` reads it."""

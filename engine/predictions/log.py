@@ -6,8 +6,8 @@
       open/VERSION-STARTED-PID-N.arrows        being written: one record batch a flush, whole or not there
       2026-11-23/VERSION-STARTED-PID-N.parquet closed and compacted
 
-A server appends in memory; a thread writes what has gathered at least every 100 ms. What was written survives the end of
-the process. A stream that ends in the middle of a batch is read up to there.
+A server appends in memory; a thread writes what has gathered at least every 100 ms. What was written survives the end
+of the process. A stream that ends in the middle of a batch is read up to there.
 """
 
 from __future__ import annotations

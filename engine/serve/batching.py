@@ -64,7 +64,7 @@ class Listener:
     """Who hears of what happened: of batches that were answered, of refusals by kind, of kinds let through."""
 
     answered: Callable[[Batch], None]
-    refused: Callable[[Loaded, Pending, Rejected], None]
+    refused: Callable[[Loaded, Rejected], None]
     passed: Callable[[Loaded, str, int], None]
 
 
@@ -276,7 +276,7 @@ class Batcher:
         if pending.answered:
             return
         pending.answered = True
-        self._heard.refused(self.loaded, pending, why)
+        self._heard.refused(self.loaded, why)
         if pending.done is not None:
             pending.done(why)
 

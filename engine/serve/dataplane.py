@@ -25,7 +25,7 @@ from engine.registry.registry import Registry
 from engine.serve.batching import Batch, Batcher, Done, Listener, Pending, Watchdog
 from engine.serve.loading import Loaded, load
 from engine.serve.model import InferenceRequest, Rejected
-from engine.serve.routing import NEWEST, Route, names_of, wanted
+from engine.serve.routing import Route, names_of, wanted
 from engine.serve.settings import Settings
 from engine.serve.stats import Cells
 from engine.store.objects import ObjectStore
@@ -220,7 +220,7 @@ class DataPlane:
         if made.predictions:
             self._log_of(batch.loaded).append(made)
 
-    def _refused(self, loaded: Loaded, pending: Pending, why: Rejected) -> None:
+    def _refused(self, loaded: Loaded, why: Rejected) -> None:
         self._cells.add("engine_refused", loaded.name, why.kind, str(why.status))
 
     def _let_through(self, loaded: Loaded, kind: str, count: int) -> None:

@@ -1,6 +1,6 @@
 """V2 over HTTP/1.1: one connection is one protocol of the event loop, parsed by httptools.
 
-Inference goes straight from the parser to the data plane; everything else is answered by a function of :data:`engine.serve.pages.PAGES`.
+Inference goes straight from the parser to the data plane; everything else is a page (``engine.serve.pages``).
 Answers leave in the order of their requests, also when a client sends the next before it has the last answer.
 """
 
@@ -90,7 +90,7 @@ class Site:
         return found
 
     def is_ours(self, host: bytes) -> bool:
-        """Whether a ``Host`` header names this server: a page from elsewhere that a browser shows bears another name."""
+        """Whether a ``Host`` header names this server: a page from elsewhere in a browser bears another name."""
         name = host.decode("latin-1").lower()
         name = name[1 : name.find("]")] if name.startswith("[") else name.rpartition(":")[0] if ":" in name else name
         return name in self.hosts or ("*" in self.hosts and is_number(name))
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self.site.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         """The client is gone; what it was to get goes nowhere."""
         self._closing = True
         self.site.connections.discard(self)

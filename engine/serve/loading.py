@@ -1,4 +1,4 @@
-"""A registered version -> a model that can answer: its digest checked, its session open, asked once before it is ready."""
+"""A registered version -> a model that can answer: its digest checked, its session open, asked before it is ready."""
 
 from __future__ import annotations
 

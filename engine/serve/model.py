@@ -56,7 +56,7 @@ class Rejected(EngineError):
 class InferenceRequest:
     """A request that was read: an array for each tensor that came, of its datatype and shape.
 
-    ``outputs`` are the names that are wanted, all of them when empty; ``binary`` those of them that are wanted as bytes.
+    ``outputs`` are the names that are wanted, all when empty; ``binary`` those of them that are wanted as bytes.
     ``timeout`` is the client's own deadline in seconds, 0 where it has none. ``key`` keeps a client with one version.
     """
 

@@ -53,7 +53,7 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The largest body in bytes, how many processes share the machine, and whether each request is a line in the log."""
+    """The largest body in bytes, how many processes share the machine, whether each request is a line in the log."""
 
     largest_body: int = 64 << 20
     workers: int = 1

@@ -2,7 +2,7 @@
 
 A body is a JSON document, after which the bytes of tensors may follow in the order in which the document names them:
 
-    {"id": "7", "inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "parameters": {"binary_data_size": 8}}]}....
+    {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "parameters": {"binary_data_size": 8}}]}....
 
 ``Inference-Header-Content-Length`` then says how long the document is. Little-endian; a BYTES element is its length in
 four bytes and the bytes themselves.
