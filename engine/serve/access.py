@@ -30,7 +30,7 @@ class ApiKey:
 
 @dataclass(slots=True)
 class Gate:
-    """Lets in who may come. ``open_scopes`` need no key; ``rate``: requests a second for each address, 0 without limit."""
+    """Lets in who may come. ``open_scopes`` need no key; ``rate``: requests a second an address, 0: no limit."""
 
     keys: tuple[ApiKey, ...] = ()
     open_scopes: frozenset[str] = frozenset({"infer"})
