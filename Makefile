@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-all check lock clean setup
+.PHONY: run test test-all check lock docs clean setup
 
 run: $(READY)  ## put the sample data into the lake and run the sample spec
 	@$(BIN)/engine quickstart
@@ -36,6 +36,10 @@ $(READY): requirements.lock pyproject.toml
 lock:  ## resolve pyproject.toml anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command "make lock" --all-extras pyproject.toml -o requirements.lock
+
+docs: $(READY)  ## docs/rules.md from the table of rules
+	@mkdir -p docs
+	$(BIN)/python -m engine.report.problems.rules > docs/rules.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

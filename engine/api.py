@@ -15,6 +15,7 @@ from engine.pipeline import Finished, Prepared
 from engine.pipeline import prepare as prepare_loaded
 from engine.pipeline import run as run_prepared
 from engine.registry.model import ModelRef, ModelVersion
+from engine.spec.grounds import shelf_of
 from engine.spec.load import load
 from engine.store.objects import ObjectStore
 from engine.wiring import desk_for, home_here
@@ -38,7 +39,7 @@ def plan(spec: str | Path, overrides: Sequence[str] = ()) -> Prepared:
 
 def prepare_spec(spec: str | Path, overrides: Sequence[str] = (), address: str | None = None) -> Prepared:
     """As :func:`plan`, to be carried out on the Ray cluster at ``address``, or on an own one."""
-    loaded = load(spec, overrides)
+    loaded = load(spec, overrides, keeping=shelf_of)
     return prepare_loaded(loaded, desk_for(loaded, address))
 
 

@@ -22,13 +22,13 @@ from engine.lake.uri import parse
 from engine.plan.model import Draft, Plan, Step
 from engine.plan.passes.data import lower_data
 from engine.plan.passes.tidying import attach_code
-from engine.registry.registry import Registry
+from engine.registry.sqlite import SqliteRegistry
 from engine.resolve.closure import SourceIndex
 from engine.resolve.lookup import World, look_up, pin_data, remember, schemas_in
 from engine.resolve.model import DataPin, ResolvedSpec
 from engine.resolve.questions import Questions, questions, step_question
 from engine.spec.load import LoadedSpec, load
-from engine.spec.surroundings import source_roots
+from engine.spec.project import source_roots
 
 YES, BAD_REQUEST, BAD_DATA = 200, 400, 422
 ENDINGS = (".yaml", ".yml")
@@ -126,7 +126,7 @@ def resolved_data(loaded: LoadedSpec, asked: Questions, pins: Mapping[str, DataP
     """As much of a resolved spec as the steps of its data need."""
     world = World(
         lake=grounds.lake,
-        registry=Registry(grounds.home / "registry.db"),
+        registry=SqliteRegistry(grounds.home / "registry.db"),
         folder=loaded.path.parent,
         index=SourceIndex(source_roots(loaded.root), grounds.home / "cache" / "imports.json"),
         cache=grounds.home / "cache",

@@ -210,6 +210,8 @@ class Problem:
             "key": self.place.key,
             "message": self.fact,
             "hint": self.hint,
+            "known": list(getattr(self.hint, "known", ())),
+            "nearest": getattr(self.hint, "nearest", None),
         }
 
 
@@ -255,16 +257,29 @@ def likeness(typed: str, candidate: str) -> float:
     return max(whole, 0.95 * max(parts), begins)
 
 
+class Suggestion(str):
+    """A hint that a person reads, and for a program the names that it was made from: ``known``, and the ``nearest``."""
+
+    __slots__ = ("known", "nearest")
+    known: tuple[str, ...]
+    nearest: str | None
+
+    def __new__(cls, text: str, known: Sequence[str] = (), nearest: str | None = None) -> Suggestion:
+        made = super().__new__(cls, text)
+        made.known, made.nearest = tuple(known), nearest
+        return made
+
+
 def suggestion(name: str, known: Iterable[str], most: int = 12) -> str:
-    """``did you mean ...?`` when something is near, else the known names, else nothing."""
+    """``did you mean ...?`` when something is near, else the known names, else nothing; as a :class:`Suggestion`."""
     names = sorted(set(known))
     close = nearest(name, names)
     if close is not None:
-        return f'did you mean "{close}"?'
+        return Suggestion(f'did you mean "{close}"?', names, close)
     if not names:
-        return ""
+        return Suggestion("")
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"known: {', '.join(names[:most])}{more}"
+    return Suggestion(f"known: {', '.join(names[:most])}{more}", names)
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -29,16 +29,16 @@ from engine.record.collect import running
 from engine.record.model import RunRecord, RunResult
 from engine.record.parts import Parts
 from engine.record.store import RecordStore
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.resolve.closure import DISTRIBUTION, closure, sources
 from engine.resolve.installed import survey
 from engine.resolve.lookup import World, git_state, look_up, remember, schemas_in, this_platform
-from engine.resolve.model import Answers, ResolvedSpec
+from engine.resolve.model import Answers, GitState, ResolvedSpec
 from engine.resolve.questions import questions
 from engine.resolve.resolve import resolve
 from engine.spec.load import LoadedSpec
 from engine.spec.model import KeyPath
-from engine.spec.surroundings import source_roots
+from engine.spec.project import source_roots
 from engine.store.claims import claim_path, claimed
 from engine.store.objects import ObjectStore
 
@@ -61,12 +61,16 @@ class Desk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A spec that was resolved and compiled, and what is known of its steps before anything runs."""
+    """A spec that was resolved and compiled, and what is known of its steps before anything runs.
+
+    ``git`` is given where the sources are not those that lie in the project now.
+    """
 
     loaded: LoadedSpec
     resolved: ResolvedSpec
     plan: Plan
     desk: Desk
+    git: GitState | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,6 +193,7 @@ def made(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunRe
     desk.records.open_run(prepared.resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)
+    desk.registry.sync()  # a version that the record names is never given to another model, whatever happens now
     record = desk.records.append(run_id, build(result, version(DISTRIBUTION)))
     publish(record, desk.registry)
     return record
@@ -221,7 +226,7 @@ def execute(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> Ru
         started=iso(started),
         finished=iso(datetime.now(UTC)),
         seconds=time.perf_counter() - clock,
-        git=git_state(loaded.root),
+        git=prepared.git or git_state(loaded.root),
         verdicts=tuple(verdicts(plan, placed, desk.store)),
         overrides=loaded.overrides,
         host=host(),
@@ -289,4 +294,6 @@ def publish(record: RunRecord, registry: Registry) -> None:
     model = record.summary["model"]
     if not registry.knows(record.digest):
         version = model["version"] if record.status == "passed" else None
-        registry.note_run(model["name"], record.run_id, record.digest, record.status, version)
+        pins = {"data": record.summary["pins"]["data"], "code": record.summary["pins"]["code"]}
+        registry.note_run(model["name"], record.run_id, record.digest, record.status, version, pins)
+        registry.sync()

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
     AnyArray = np.ndarray[Any, np.dtype[Any]]
 
-Kind = Literal["trainer", "metric", "gate", "detector", "transform", "source"]
-KINDS: tuple[Kind, ...] = ("trainer", "metric", "gate", "detector", "transform", "source")
+Kind = Literal["trainer", "metric", "gate", "detector", "transform", "source", "publisher"]
+KINDS: tuple[Kind, ...] = ("trainer", "metric", "gate", "detector", "transform", "source", "publisher")
 # What a component of each kind must be able to do, checked when it is loaded.
 REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "trainer": ("fit",),
@@ -37,6 +36,7 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "detector": ("fit", "restore"),
     "transform": ("__call__",),
     "source": ("__call__",),
+    "publisher": ("publish",),
 }
 Definitions = Mapping[str, ast.ClassDef | ast.FunctionDef]
 ScalarType = Literal["FP32", "FP64", "INT64", "BOOL", "BYTES"]
@@ -59,12 +59,16 @@ class TrainingTask:
     """What a trainer is asked for: which columns to learn from, which to predict, and with what luck.
 
     ``cpus`` is the number of threads that the step may use; ``seed`` stands for every unset ``random_state``.
+    ``labels`` are all target columns where there are several, each 0 or 1; ``target`` is the first of them.
+    ``group`` is the column that says which rows are ranked together.
     """
 
     features: tuple[Feature, ...]
     target: str
     seed: int
     cpus: int
+    labels: tuple[str, ...] = ()
+    group: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +78,12 @@ class TrainingTask:
 
 class Model(Protocol):
     """A fitted model, as its own library has it. It must survive ``pickle`` (only ever read back by the
-    Engine home that wrote it) and say the same through ONNX."""
+    Engine home that wrote it) and say the same through ONNX.
+
+    A model of several labels has no classes, and ``scores`` are the probability of each label. A model of quantiles
+    has an attribute ``quantiles``, their levels between 0 and 1, and ``scores`` are a value for each of them. A model
+    that ranks gives a score, of which only the order within a group counts.
+    """
 
     @property
     def classes(self) -> tuple[str | int | bool, ...] | None:
@@ -84,14 +93,16 @@ class Model(Protocol):
         """Predict a table that has the feature columns.
 
         Returns:
-            float64 of shape (rows, classes) with probabilities, or (rows,) for regression.
+            float64 of shape (rows, classes) with probabilities, (rows,) for regression and ranking, (rows, labels)
+            or (rows, quantiles).
         """
 
     def to_onnx(self) -> bytes:
         """The same model as an ONNX graph.
 
         Inputs: one tensor of shape (rows, 1) a feature, under the feature's name. Outputs: for a classifier
-        ``label`` (rows,) and ``probabilities`` (rows, classes), for a regressor ``value`` (rows, 1).
+        ``label`` (rows,) and ``probabilities`` (rows, classes), for several labels ``labels`` (rows, labels) with
+        their probabilities, for a regressor or one that ranks ``value`` (rows, 1), of quantiles (rows, quantiles).
         """
 
 
@@ -155,6 +166,46 @@ class Detector(Protocol):
     def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> FittedDetector: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """A registered version as another system can take it; every byte was checked against its digest.
+
+    Attributes:
+        digest: the SHA-256 of ``onnx``.
+        onnx: the model.
+        signature: ``inputs`` (name, V2 datatype, shape), ``classes``, ``task``, ``target``.
+        schema: the pandera schema of the training data, as its YAML has it; ``None`` without one.
+        metrics: of the newest run that judged these bytes.
+        provenance: that run's record, an in-toto statement.
+        card: Markdown.
+    """
+
+    name: str
+    version: int
+    digest: str
+    onnx: bytes
+    signature: Mapping[str, Any]
+    schema: Mapping[str, Any] | None
+    metrics: Mapping[str, float | None]
+    provenance: Mapping[str, Any]
+    card: str
+    aliases: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Hands a version to another system: a registry, a server, an image."""
+
+    def publish(self, publication: Publication) -> Mapping[str, str]:
+        """Put it there; facts about where it is then, such as ``uri``. Doing it again changes nothing.
+
+        Raises:
+            PluginFailed: when the other system does not take it.
+        """
+
+
 class PluginFailed(StepFailed):
     """What a plugin raises on purpose: a fact for the user, without a traceback.
 
@@ -197,7 +248,10 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What a component's source says of it. ``open_ended`` is true when it takes any keyword."""
+    """What a component's source says of it. ``open_ended`` is true when it takes any keyword.
+
+    ``documentation`` is its whole docstring, ``summary`` the first paragraph of it.
+    """
 
     reference: Reference
     summary: str
@@ -205,11 +259,14 @@ class Description:
     open_ended: bool
     file: Path
     line: int
+    documentation: str = ""
 
 
 @cache
 def installed() -> tuple[Reference, ...]:
     """Every component that an installed distribution registers, by kind and name."""
+    import importlib.metadata  # it takes as long as everything else here, and not everybody asks
+
     found = []
     points = importlib.metadata.entry_points()  # all groups at once: each question reads every distribution
     for kind in KINDS:
@@ -309,6 +366,7 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
         open_ended=open_ended,
         file=path,
         line=definition.lineno,
+        documentation=doc,
     )
 
 

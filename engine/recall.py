@@ -1,8 +1,9 @@
 """An unchanged run is answered without composing, checking or compiling its spec again.
 
-After a run everything that decided which run it was is written down: the bytes of the files that the spec was composed
-from, the sources behind it, what is installed, and what branches and aliases meant. While all of that is the same, so
-is the run. Whatever differs, or cannot be told, is resolved as if nothing had been written down.
+Before a run everything that decides which run it is gets noted, and it is written down once there is an answer: the
+bytes of the files that the spec was composed from, the sources behind it, what is installed, and what branches and
+aliases meant. While all of that is the same, so is the run. Whatever differs, or cannot be told, is resolved as if
+nothing had been written down.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engine import __version__
 from engine.digest import canonical_json, digest_of, sha256, sha256_file
 from engine.errors import EngineError, Place, Problem
 from engine.lake.uri import parse
-from engine.registry.model import baseline_ref
+from engine.registry.baseline import meant as version_meant
 from engine.resolve.installed import stamp
 from engine.spec.project import project_root
 from engine.store.checked import read_checked, write_checked
@@ -29,20 +30,21 @@ from engine.wiring import Home, open_home
 if TYPE_CHECKING:
     from engine.pipeline import Prepared
     from engine.record.model import RunRecord
-    from engine.registry.registry import Registry
+    from engine.registry.protocol import Registry
 
-FORM = 1
+FORM = 3
 OWN = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recalled:
-    """The record that answers, how the spec was typed, and what its warnings were."""
+    """The record that answers, how the spec was typed, what its warnings were, and where its gates stand."""
 
     record: RunRecord
     home: Home
     shown: str
     warnings: tuple[Problem, ...]
+    places: Mapping[str, Place]
 
 
 def recall(spec: str, overrides: Sequence[str]) -> Recalled | None:
@@ -64,34 +66,60 @@ def recall(spec: str, overrides: Sequence[str]) -> Recalled | None:
         if record is None or not home.registry.knows(record.digest):
             return None
         warnings = tuple(problem(item) for item in known["warnings"])
-        return Recalled(record=record, home=home, shown=spec, warnings=warnings)
+        places = {name: Place(**item) for name, item in known["places"].items()}
+        return Recalled(record=record, home=home, shown=spec, warnings=warnings, places=places)
     return None
 
 
-def remember(prepared: Prepared, home: Home) -> None:
-    """Write down what decided which run ``prepared`` is. What cannot be written costs time only."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """What decided which run a prepared spec is, and the file that it is to be written to."""
+
+    path: Path
+    document: Mapping[str, Any]
+
+
+def note(prepared: Prepared, home: Home) -> Noted | None:
+    """Note what decides which run ``prepared`` is, before it begins: who edits the spec meanwhile means another run.
+
+    Returns:
+        ``None`` when a file is gone already.
+    """
     loaded, resolved = prepared.loaded, prepared.resolved
     index = prepared.desk.world.index
     sources = [path for module in resolved.modules if (path := index.path(module)) is not None]
     written = (source.schema_ for source in loaded.spec.data.values())
     schemas = [loaded.path.parent / schema for schema in written if isinstance(schema, str)]
     names = {override.lstrip("+~").partition("=")[0] for override in loaded.overrides}
-    document = {
-        "run": resolved.run_id,
-        "name": resolved.spec.name,
-        "world": world(loaded.root),
-        "files": {str(path): sha256_file(path) for path in {*loaded.files, *schemas}},
-        "groups": {str(loaded.path.parent / name): (loaded.path.parent / name).is_dir() for name in names},
-        "sources": {str(path): look(path) for path in sources},
-        "folders": {str(path): look(path) for path in folders(sources, loaded.root)},
-        "data": {pin.uri: pin.commit for pin in resolved.answers.data.values()},
-        "models": {ref: meaning(resolved.spec.name, ref, home.registry) for ref in resolved.answers.models},
-        "variables": {name: name in os.environ for name in variables(resolved.operation)},
-        "operation": sha256(canonical_json(resolved.operation)),
-        "warnings": [plain(item) for item in loaded.warnings],
-    }
     with suppress(EngineError, OSError):
-        write_checked(place(home, loaded.path, loaded.overrides), canonical_json(document))
+        document = {
+            "run": resolved.run_id,
+            "name": resolved.spec.name,
+            "world": world(loaded.root),
+            "files": {str(path): sha256_file(path) for path in {*loaded.files, *schemas}},
+            "groups": {str(loaded.path.parent / name): (loaded.path.parent / name).is_dir() for name in names},
+            "sources": {str(path): look(path) for path in sources},
+            "folders": {str(path): modules_in(path) for path in folders(sources, loaded.root)},
+            "data": {pin.uri: pin.commit for pin in resolved.answers.data.values()},
+            "models": {ref: meaning(resolved.spec.name, ref, home.registry) for ref in resolved.answers.models},
+            "variables": {name: name in os.environ for name in variables(resolved.operation)},
+            "operation": sha256(canonical_json(resolved.operation)),
+            "warnings": [plain(item) for item in loaded.warnings],
+        }
+        return Noted(path=place(home, loaded.path, loaded.overrides), document=document)
+    return None
+
+
+def remember(noted: Noted | None, places: Mapping[str, Place]) -> None:
+    """Write down what was noted, now that the run has an answer. What cannot be written costs time only.
+
+    Args:
+        places: what the record's reports say about where in the spec's files its gates stand.
+    """
+    if noted is not None:
+        stands = {name: spot(item) for name, item in places.items()}
+        with suppress(EngineError, OSError):
+            write_checked(noted.path, canonical_json({**noted.document, "places": stands}))
 
 
 def place(home: Home, spec: Path, overrides: Sequence[str]) -> Path:
@@ -112,12 +140,26 @@ def world(root: Path) -> dict[str, str]:
 
 
 def look(path: Path) -> list[int] | None:
-    """When a file or folder last changed, and its size; ``None`` when it is not there."""
+    """When a file last changed, and its size; ``None`` when it is not there."""
     try:
         found = path.stat()
     except OSError:
         return None
     return [found.st_mtime_ns, found.st_size]
+
+
+def modules_in(folder: Path) -> list[str] | None:
+    """The names that could be modules in a folder, sorted; ``None`` when it is not there."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return None
+    return sorted(entry.name for entry in entries if entry.name.endswith(".py") or may_be_package(entry))
+
+
+def may_be_package(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder's name can be imported."""
+    return entry.name.isidentifier() and entry.name != "__pycache__" and entry.is_dir()
 
 
 def folders(sources: Iterable[Path], root: Path) -> set[Path]:
@@ -137,16 +179,16 @@ def variables(operation: object) -> Iterator[str]:
 
 def meaning(name: str, ref: str, registry: Registry) -> list[object]:
     """What a baseline means now: version, digest, and whether it ever meant one."""
-    wanted = baseline_ref(name, ref)
-    found = registry.find(wanted)
-    return [found.version, found.digest, True] if found else [None, None, registry.has_meant(wanted)]
+    found, known = version_meant(name, ref, registry)
+    return [found.version, found.digest, True] if found else [None, None, known]
 
 
 def holds(known: Mapping[str, Any], home: Home) -> bool:
     """Whether everything that was written down is still so."""
     return (
         all((os.environ.get(name) is not None) == present for name, present in known["variables"].items())
-        and all(look(Path(path)) == seen for kind in ("sources", "folders") for path, seen in known[kind].items())
+        and all(look(Path(path)) == seen for path, seen in known["sources"].items())
+        and all(modules_in(Path(path)) == seen for path, seen in known["folders"].items())
         and all(Path(path).is_dir() == there for path, there in known["groups"].items())
         and all(sha256_file(Path(path)) == digest for path, digest in known["files"].items())
         and home.records.operation_digest(known["run"]) == known["operation"]
@@ -163,11 +205,14 @@ def meant(text: str, home: Home) -> str:
 
 def plain(item: Problem) -> dict[str, Any]:
     """A warning as JSON."""
-    spot = item.place
     return {
-        "rule": item.rule, "fact": item.fact, "hint": item.hint, "severity": item.severity,
-        "place": {"file": spot.file, "line": spot.line, "column": spot.column, "key": spot.key},
+        "rule": item.rule, "fact": item.fact, "hint": item.hint, "severity": item.severity, "place": spot(item.place),
     }  # fmt: skip
+
+
+def spot(item: Place) -> dict[str, Any]:
+    """A place as JSON."""
+    return {"file": item.file, "line": item.line, "column": item.column, "key": item.key}
 
 
 def problem(item: Mapping[str, Any]) -> Problem:

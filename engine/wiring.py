@@ -5,8 +5,9 @@ What it wires is imported when it is asked for: a command of the lake needs neit
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import UsageError
 from engine.lake.protocol import Lake
-from engine.spec.project import project_root
+from engine.spec.project import home_path, project_root, source_roots
 from engine.store.durable import scratch_folder
 from engine.store.objects import ObjectStore
+from engine.store.sqlite import is_writable
 
 if TYPE_CHECKING:
     from engine.execute.cache import StepCache
-    from engine.execute.protocol import Executor
+    from engine.execute.protocol import Executor, Report
     from engine.lake.embedded.lake import EmbeddedLake
     from engine.lake.hooks import Actions
     from engine.pipeline import Desk
+    from engine.promotion import Office
+    from engine.record.anchors import Harbour
     from engine.record.index import RunIndex
+    from engine.record.model import RunRecord
     from engine.record.parts import Parts
     from engine.record.store import RecordStore
     from engine.record.verify import Archive
-    from engine.registry.registry import Registry
+    from engine.registry.protocol import Registry
     from engine.resolve.closure import SourceIndex
     from engine.serve.dataplane import Source
     from engine.spec.load import LoadedSpec
+
+LOG = logging.getLogger("engine")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +57,9 @@ class Home:
     @property
     def registry(self) -> Registry:
         """The models."""
-        from engine.registry.registry import Registry
+        from engine.registry.sqlite import SqliteRegistry
 
-        return Registry(self.path / "registry.db")
+        return SqliteRegistry(self.path / "registry.db")
 
     @property
     def records(self) -> RecordStore:
@@ -79,13 +86,13 @@ class Home:
     def index(self) -> SourceIndex:
         """What the project's source files import."""
         from engine.resolve.closure import SourceIndex
-        from engine.spec.surroundings import source_roots
 
         return SourceIndex(source_roots(self.root), self.path / "cache" / "imports.json")
 
     @property
     def archive(self) -> Archive:
         """All that was recorded, to be verified. The history of a lake on a server is that server's own to check."""
+        from engine.record.anchors import anchors
         from engine.record.verify import Archive
 
         lake = None if self.server else embedded_lake(self.path)
@@ -97,6 +104,28 @@ class Home:
             registry=self.registry,
             lake=self.lake,
             lake_damage=damage,
+            anchors=lambda: anchors(self.harbour),
+        )
+
+    @property
+    def harbour(self) -> Harbour:
+        """Where the ledger's hashes are written down outside."""
+        from engine.record.anchors import Harbour
+
+        return Harbour(home=self.path, root=self.root, lake=self.lake)
+
+    def office(self, judge: Callable[[RunRecord], RunRecord]) -> Office:
+        """What a promotion works with. ``judge`` is as :func:`judged_again` for a report."""
+        from engine.promotion import Office
+
+        return Office(
+            home=self.path,
+            store=self.store,
+            records=self.records,
+            registry=self.registry,
+            lake=self.lake,
+            harbour=self.harbour,
+            judge=judge,
         )
 
     def rest(self) -> None:
@@ -114,16 +143,10 @@ class Home:
         return pins(self.path)
 
 
-def home_path(root: Path) -> Path:
-    """Where the state of the project at ``root`` is kept."""
-    given = os.environ.get("ENGINE_HOME")
-    return Path(given).expanduser().absolute() if given else root / ".engine"
-
-
 def open_home(root: Path) -> Home:
     """The project's state: on the lakeFS server that the environment names, else all here.
 
-    Nothing is created before something is written.
+    Nothing is created before something is written. What a promotion that was killed had begun is ended first.
 
     Raises:
         UsageError: for a home that is no folder, and a server that is half configured.
@@ -136,12 +159,27 @@ def open_home(root: Path) -> Home:
     store = ObjectStore(path / "objects")
     found = credentials(os.environ, Path(os.path.expanduser("~")))  # noqa: PTH111  (not everybody has a home)
     if found is None:
-        return Home(path=path, root=root, store=store, lake=embedded_lake(path, hooks_of(path, root)))
-    from engine.lake.lakefs import Server
-    from engine.lake.remote import RemoteLake
+        home = Home(path=path, root=root, store=store, lake=embedded_lake(path, hooks_of(path, root)))
+    else:
+        from engine.lake.lakefs import Server
+        from engine.lake.remote import RemoteLake
 
-    lake = RemoteLake(Server(found), store, path / "cache" / "lakefs")
-    return Home(path=path, root=root, store=store, lake=lake, server=found.endpoint)
+        lake = RemoteLake(Server(found), store, path / "cache" / "lakefs")
+        home = Home(path=path, root=root, store=store, lake=lake, server=found.endpoint)
+    end_what_was_begun(home)
+    return home
+
+
+def end_what_was_begun(home: Home) -> None:
+    """Finish or undo the promotions of processes that were killed in the midst of them, and say so."""
+    from engine.registry.pending import has_pending
+
+    if has_pending(home.path / "registry.db") and is_writable(home.path):
+        from engine.promotion import settle
+
+        for said in settle(home.office(lambda record: record)):
+            LOG.warning(said)
+        home.rest()
 
 
 def embedded_lake(path: Path, hooks: Actions | None = None) -> EmbeddedLake:
@@ -248,3 +286,39 @@ def bench(home: Home, parts: Parts, address: str | None = None) -> Iterator[tupl
         own = Home(path=folder, root=root, store=ObjectStore(folder / "objects"), lake=embedded_lake(folder))
         take_out(parts, home.store, own.store)
         yield laid_out(own, SourceIndex((root,)), root, address), root
+
+
+def judged_again(record: RunRecord, home: Home, report: Report, *, inline: bool = False) -> RunRecord:
+    """Carry a recorded run out again with its baselines pinned to what they mean now: only its gates are new work.
+
+    Sources, data and spec are the recorded ones, whatever became of the project's files.
+
+    Raises:
+        CannotJudge: when something that the run depends on is another version here, so that it would be trained anew.
+        NotFound, DigestMismatch: when something of the run is not there as it was.
+    """
+    from dataclasses import replace
+
+    from engine.pipeline import prepare_parts, run
+    from engine.promotion import CannotJudge
+    from engine.record.parts import lay_out, parts_of
+    from engine.record.reproduce import changes
+    from engine.resolve.closure import SourceIndex
+    from engine.resolve.lookup import pin_model
+    from engine.resolve.model import GitState
+
+    parts = parts_of(record, home.store)
+    now = {ref: pin_model(parts.spec.name, ref, home.registry) for ref in parts.models}
+    with scratch_folder(home.path / "tmp", "judge-") as folder:
+        lay_out(parts.modules, home.store, folder)
+        desk = laid_out(home, SourceIndex((folder,)), folder, None)
+        prepared = prepare_parts(replace(parts, models=now), desk, folder)
+        changed = list(changes(parts, prepared.resolved))
+        if changed:
+            raise CannotJudge(record, changed)
+        code, shown = record.summary["pins"]["code"], record.summary["spec"]
+        loaded = replace(prepared.loaded, overrides=tuple(record.summary["overrides"]), shown=shown)
+        resolved = replace(prepared.resolved, shown=shown)
+        git = GitState(commit=code["commit"], dirty=code["dirty"])
+        again = replace(prepared, loaded=loaded, resolved=resolved, git=git)
+        return run(again, report, inline=inline).record

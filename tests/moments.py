@@ -6,6 +6,7 @@ A step is a file opened for writing, a folder made, a rename, a removal, a conne
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -21,6 +22,7 @@ COMMAND = [
     "import moments, sys; moments.watch(); from engine.cli.main import main; sys.exit(main())",
 ]
 WATCHED = ("open", "os.mkdir", "os.rename", "os.remove", "sqlite3.connect")
+QUESTION = re.compile(r"\s*(select|begin\b(?! immediate)|pragma (?!application_id *=))", re.IGNORECASE)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -36,16 +38,25 @@ def watch() -> None:
     die(Path(folder), text, int(number))
 
 
-def die(folder: Path, text: str = "", number: int = 0) -> None:
-    """Die at the first step on a path in ``folder`` with ``text`` in it, or ``number`` steps later."""
+def changes(what: str) -> bool:
+    """Whether a step may change anything: it is no question to a database."""
+    return not QUESTION.match(what)
+
+
+def die(folder: Path, text: str = "", number: int = 0, counts: Callable[[str], bool] = bool) -> None:
+    """Die at the first step on a path in ``folder`` with ``text`` in it, or ``number`` steps later.
+
+    Args:
+        counts: whether a step is one of those at which to die.
+    """
     left, begun = number, not text
 
     def step(what: str) -> None:
         nonlocal left, begun
         begun = begun or text in what
-        if begun and left == 0:
+        if begun and left == 0 and counts(what):
             os.kill(os.getpid(), signal.SIGKILL)
-        left -= begun
+        left -= begun and counts(what)
 
     def hear(event: str, values: tuple[Any, ...]) -> None:
         path = values[1] if event == "os.rename" else values[0] if event in WATCHED else ""

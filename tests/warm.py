@@ -18,7 +18,7 @@ import psutil
 import moments
 from projects import Done
 
-STEPS = ("ingest", "validate", "train", "export", "evaluate", "gate", "register")
+STEPS = ("ingest", "validate", "train", "export", "evaluate", "gate", "register", "baseline", "leakage")
 LIBRARIES = (
     "hydra", "onnx", "onnxruntime", "pandera.pandas", "pandera.backends.pandas.register", "pyarrow.csv", "pyarrow.json",
     "pyarrow.parquet", "sklearn.metrics", "scipy.stats", "threadpoolctl",

@@ -62,7 +62,7 @@ def metadata_from(meta: Sequence[str]) -> Mapping[str, str]:
 
 def author_here() -> str:
     """Who works here: as git knows them, else their login name."""
-    from engine.registry.registry import who
+    from engine.registry.changes import who
     from engine.resolve.git import signature
 
     return signature(Path.cwd()) or who()

@@ -30,8 +30,8 @@ def command(
     """Serve the project's embedded lake until Ctrl-C. The access key is made at the first start and shown only then."""
     from engine.lake.rest.server import LOOPBACK, application, listen, run
     from engine.lake.rest.state import Keys, State
-    from engine.spec.project import project_root
-    from engine.wiring import embedded_lake, home_path, hooks_of
+    from engine.spec.project import home_path, project_root
+    from engine.wiring import embedded_lake, hooks_of
 
     for folder in import_root:
         if not folder.is_dir():

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import FrameType
 
 import typer
@@ -16,6 +17,7 @@ from engine.cli import view
 from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("init", "Start a project: a spec, a schema, a trainer, a test, CI for GitHub and GitLab."),
     "quickstart": ("quickstart", "Put the sample data, real New York flights, into the embedded lake."),
     "validate": ("validate", "Check specs: every problem at once, with its place."),
     "plan": ("plan", "Show what would run, what is cached, and why."),
@@ -30,9 +32,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "models": ("models", "The registry of models."),
     "predict": ("predict", "Predict every row of a table, from the lake to the lake."),
     "serve": ("serve", "Answer predictions with the Open Inference Protocol."),
+    "schema": ("schema", "The JSON Schema of specs, for editors."),
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),
 }
+# A shell that completes a line sets it, and calls `engine` without arguments.
+COMPLETION = "_ENGINE_COMPLETE"
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -42,7 +47,7 @@ ABOUT = "One YAML spec from versioned data to a judged, served and watched model
 
 def application(chosen: str | None) -> typer.Typer:
     """The command line with the module of the chosen command loaded; of the others only the names."""
-    app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app = typer.Typer(help=ABOUT, no_args_is_help=True, rich_markup_mode=None)
     app.callback()(options)
     for name, (module, summary) in COMMANDS.items():
         if name == chosen:
@@ -75,6 +80,10 @@ def nothing() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is what CONTRACT 2 says."""
+    if os.environ.get(COMPLETION) and arguments is None:
+        from engine.cli.completion import answer
+
+        return answer(application)
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)
@@ -110,7 +119,7 @@ def interrupted(given: Sequence[str]) -> int:
 def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
     """A command line that does not parse."""
     message = getattr(error, "format_message", lambda: str(error))()
-    if type(error).__name__ == "NoArgsIsHelpError" and "--json" not in given:
+    if type(error).__name__ == "NoArgsIsHelpError" and not wants_json(given):
         view.note(message)
         return USAGE
     context = getattr(error, "ctx", None)
@@ -118,9 +127,14 @@ def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
     return complain_code("usage", message, given, USAGE, hint=f"see `{command} --help`")
 
 
+def wants_json(given: Sequence[str]) -> bool:
+    """Whether the answer, be it an error, is to be one JSON document."""
+    return bool({"--json", "--format=json"} & set(given)) or ("--format", "json") in pairwise(given)
+
+
 def complain(error: EngineError, given: Sequence[str]) -> int:
     """Print an error the way that was asked for; its exit code."""
-    if "--json" in given:
+    if wants_json(given):
         sys.stdout.write(json.dumps({"error": error.document()}, ensure_ascii=False) + "\n")
     elif isinstance(error, SpecInvalid):
         view.problems(error.problems)
@@ -131,7 +145,7 @@ def complain(error: EngineError, given: Sequence[str]) -> int:
 
 def complain_code(code: str, message: str, given: Sequence[str], exit_code: int, hint: str = "") -> int:
     """As :func:`complain`, for what is no :class:`EngineError`."""
-    if "--json" in given:
+    if wants_json(given):
         document = {"code": code, "message": message, "place": "", "hint": hint}
         sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from typing import Literal
 
 import typer
 
@@ -10,9 +12,12 @@ from engine.api import prepare_spec
 from engine.cli import view
 from engine.errors import NO, YES
 from engine.execute.protocol import StepOutcome
-from engine.pipeline import plan_before
+from engine.pipeline import Prepared, plan_before
 from engine.plan.render import document, lines
 from engine.plan.why import reasons
+from engine.report.clean import terminal
+
+Format = Literal["text", "md", "json"]
 
 
 def register(app: typer.Typer, summary: str) -> None:
@@ -23,7 +28,9 @@ def register(app: typer.Typer, summary: str) -> None:
 def command(
     spec: str = typer.Argument(..., metavar="SPEC", help="The spec."),
     overrides: list[str] = typer.Argument(None, metavar="[OVERRIDE]...", help="key=value in Hydra's grammar."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    against: str = typer.Option(None, "--against", metavar="GIT_REF", help="What changed since this commit."),
+    form: Format = typer.Option("text", "--format", help="How to print it; md is for a merge request."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document: the same as --format json."),
     exit_code: bool = typer.Option(False, "--exit-code", help="Exit with 1 when something would run."),
 ) -> int:
     """Show the steps, which of them would run and why, and which are cached. Nothing is started."""
@@ -31,12 +38,42 @@ def command(
     settled = prepared.desk.settled(prepared.plan)
     recorded = prepared.desk.records.answer(prepared.resolved.run_id) is not None
     why = {} if recorded else reasons(prepared.plan, plan_before(prepared), outputs_of(settled))
-    if json:
+    form = "json" if json else form
+    if against is not None or form == "md":
+        show_change(prepared, frozenset(settled), recorded, why, against, form)
+    elif form == "json":
         view.document(document(prepared.plan, set(settled), recorded, why))
     else:
         for text in lines(prepared.plan, set(settled), recorded, why):
-            view.line(text)
+            view.line(terminal(text))
     return NO if exit_code and not recorded else YES
+
+
+def show_change(
+    prepared: Prepared,
+    settled: frozenset[str],
+    recorded: bool,
+    why: Mapping[str, tuple[str, ...]],
+    ref: str | None,
+    form: Format,
+) -> None:
+    """Print the plan beside that of a git ref, or as Markdown, or both."""
+    from engine.cli.against import compare
+    from engine.plan.against import document as change_document
+    from engine.report.plans import Outlook, against_lines, markdown_against, markdown_plan
+
+    outlook = Outlook(plan=prepared.plan, settled=settled, recorded=recorded, why=why)
+    if ref is None:
+        sys.stdout.write(markdown_plan(outlook))
+        return
+    found = compare(prepared, ref)
+    if form == "json":
+        view.document({**document(prepared.plan, settled, recorded, why), "against": change_document(found)})
+    elif form == "md":
+        sys.stdout.write(markdown_against(found, outlook))
+    else:
+        for text in against_lines(found, outlook):
+            view.line(text)
 
 
 def outputs_of(settled: Mapping[str, StepOutcome]) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ import typer
 from engine.cli import view
 from engine.errors import NotFound
 from engine.plugins import KINDS, Description, Reference, describe, find, installed
-from engine.spec.surroundings import source_roots
+from engine.spec.project import source_roots
 from engine.wiring import home_here
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from engine.cli import view
-from engine.cli.reporting import report_of
-from engine.errors import FAILED, NO, YES, EngineError, Problem, SpecInvalid
-from engine.recall import recall, remember
+from engine.cli.reporting import Answered, full_report, in_ci, no_commands, places_of, report_of, tell_ci
+from engine.errors import FAILED, NO, YES, EngineError, Problem, SpecInvalid, UsageError
+from engine.recall import Noted, note, recall, remember
 from engine.record.model import RunRecord
-from engine.record.store import RecordStore
 from engine.report.clean import terminal
 from engine.report.text import card, plain
+from engine.report.write import FORMATS, ISSUE, check, parse_target, write
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES, limits_are_upper
-from engine.store.objects import ObjectStore
 from engine.wiring import open_home
 
 if TYPE_CHECKING:
     from engine.cli.progress import Listener
     from engine.pipeline import Finished, Prepared
+    from engine.report.issue import Service
     from engine.spec.model import Spec
 
+REPORT_HELP = (
+    f"Write a report, whole or not at all; may be repeated. Formats: {', '.join(FORMATS)}. "
+    "issue=gh and issue=gitlab open an issue when the run does not pass."
+)
 EXIT_CODES = {"passed": YES, "refused": NO, "failed": FAILED}
 
 
@@ -44,23 +48,24 @@ def command(
     inline: bool = typer.Option(False, "--inline", help="In this process, in order, without Ray; breakpoints work."),
     fresh: bool = typer.Option(False, "--fresh", help="Execute again, whatever is recorded or cached."),
     address: str = typer.Option(None, "--address", metavar="ADDR", help="A running Ray cluster to use."),
-    report: list[str] = typer.Option([], "--report", metavar="FORMAT=PATH", help="Write a report: html, md, json."),
+    report: list[str] = typer.Option([], "--report", metavar="FORMAT=PATH", help=REPORT_HELP),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Carry out a spec and record it; an unchanged spec is answered from its record."""
-    from engine.report.write import parse_target
-
-    targets = [parse_target(text) for text in report]
+    services = issue_services(report, multirun)
+    targets = [parse_target(text) for text in report if not is_issue(text)]
+    check(targets)
     wanted = Wanted(inline=inline, fresh=fresh, address=address, targets=targets, json=json)
     if multirun:
         return sweep(spec, overrides or [], wanted)
     answered = (None if fresh else recalled(spec, overrides or [])) or made(spec, overrides or [], wanted)
-    written = write_reports(answered, targets)
+    written = hand_out(answered, targets)
     if json:
         view.document(answered.document)
     else:
         show(answered, written)
-    return EXIT_CODES[answered.record.status]
+    opened = [tell_service(answered, service) for service in services]
+    return EXIT_CODES[answered.record.status] if all(opened) else FAILED
 
 
 class Wanted:
@@ -76,31 +81,6 @@ class Wanted:
         self.json = json
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
-    """A run's record, and what there is to say about it. ``executed`` now, or answered from the record."""
-
-    record: RunRecord
-    records: RecordStore
-    store: ObjectStore
-    shown: str
-    executed: bool
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The document of CONTRACT 2."""
-        return document_of(self.record, self.shown, executed=self.executed)
-
-
-def document_of(record: RunRecord, shown: str, *, executed: bool) -> dict[str, Any]:
-    """The document of CONTRACT 2; what was not executed now took no time."""
-    summary = dict(record.summary)
-    if not executed:
-        steps = [{**step, "status": "cached", "seconds": 0.0} for step in summary["steps"]]
-        summary.update(executed=False, steps=steps, spec=shown)
-    return summary
-
-
 def recalled(spec: str, overrides: Sequence[str]) -> Answered | None:
     """The answer for a spec of which nothing has changed since it was last asked for."""
     found = recall(spec, overrides)
@@ -108,7 +88,10 @@ def recalled(spec: str, overrides: Sequence[str]) -> Answered | None:
         return None
     warn(found.warnings)
     home = found.home
-    return Answered(record=found.record, records=home.records, store=home.store, shown=spec, executed=False)
+    return Answered(
+        record=found.record, records=home.records, store=home.store, registry=home.registry, root=home.root,
+        shown=spec, executed=False, places=found.places,
+    )  # fmt: skip
 
 
 def made(spec: str, overrides: Sequence[str], wanted: Wanted) -> Answered:
@@ -117,17 +100,19 @@ def made(spec: str, overrides: Sequence[str], wanted: Wanted) -> Answered:
 
     prepared = prepare_spec(spec, overrides, wanted.address)
     warn(prepared.loaded.warnings)
-    return answer_of(carry_out(prepared, wanted), prepared)
+    noted = note(prepared, open_home(prepared.loaded.root))
+    return answer_of(carry_out(prepared, wanted), prepared, noted)
 
 
-def answer_of(finished: Finished, prepared: Prepared) -> Answered:
+def answer_of(finished: Finished, prepared: Prepared, noted: Noted | None) -> Answered:
     """What there is to say about a run that is over; the next time it may be recalled."""
-    desk = prepared.desk
+    desk, root = prepared.desk, prepared.loaded.root
+    places = places_of(finished.record, prepared)
     if finished.record.answers:
-        remember(prepared, open_home(prepared.loaded.root))
+        remember(noted, places)
     return Answered(
-        record=finished.record, records=desk.records, store=desk.store, shown=finished.resolved.shown,
-        executed=finished.executed,
+        record=finished.record, records=desk.records, store=desk.store, registry=desk.registry, root=root,
+        shown=finished.resolved.shown, executed=finished.executed, places=places,
     )  # fmt: skip
 
 
@@ -138,10 +123,10 @@ def warn(warnings: Iterable[Problem]) -> None:
 
 
 def carry_out(prepared: Prepared, wanted: Wanted) -> Finished:
-    """Run with a display of what happens."""
+    """Run with a display of what happens. What steps print inline is no command to a CI service."""
     from engine.pipeline import run as run_prepared
 
-    with display(prepared, wanted.inline) as listener:
+    with no_commands(), display(prepared, wanted.inline) as listener:
         return run_prepared(prepared, listener.hear, inline=wanted.inline, fresh=wanted.fresh)
 
 
@@ -161,16 +146,56 @@ def display(prepared: Prepared, inline: bool) -> Iterator[Listener]:
         yield Lines(prepared.plan)
 
 
-def write_reports(answered: Answered, targets: Sequence[tuple[str, Path]]) -> list[str]:
-    """Write every report that was asked for; the paths as typed."""
-    if not targets:
+def hand_out(answered: Answered, targets: Sequence[tuple[str, Path]], *, alone: bool = True) -> list[str]:
+    """Write every report that was asked for, and what the CI service round this reads; the paths as typed."""
+    if not targets and not in_ci():
         return []
-    from engine.report.write import write
-
-    found = report_of(answered.record, answered.store, answered.document)
-    for target in targets:
-        write(found, f"{target[0]}={target[1]}")
+    found = full_report(answered)
+    try:
+        for kind, path in targets:
+            write(found, f"{kind}={path}")
+    finally:
+        tell_ci(found, alone=alone)
     return [str(path) for _, path in targets]
+
+
+def is_issue(target: str) -> bool:
+    """Whether a ``--report`` asks for an issue."""
+    return target.partition("=")[0] == ISSUE
+
+
+def issue_services(report: Sequence[str], multirun: bool) -> list[Service]:
+    """Where an issue is to be opened about a run that does not pass.
+
+    Raises:
+        UsageError: for a service that is unknown or whose tool is not installed, and in a sweep.
+    """
+    asked = [text.partition("=")[2] for text in report if is_issue(text)]
+    if asked and multirun:
+        fact = "a sweep opens no issues: most of its runs are candidates that nobody chose"
+        raise UsageError(fact, place="--report issue", hint="ask for it where one run is judged")
+    if not asked:
+        return []
+    from engine.report.issue import parse_service
+
+    return [parse_service(name) for name in asked]
+
+
+def tell_service(answered: Answered, service: Service) -> bool:
+    """Open an issue unless the run passed or one is open; whether that went well. The answer is printed already."""
+    from engine.report.ci import job_address
+    from engine.report.issue import issue_of, open_issue
+
+    issue = issue_of(full_report(answered), job_address(os.environ))
+    if issue is None:
+        return True
+    try:
+        opened = open_issue(issue, service, answered.root)
+    except EngineError as error:
+        view.error(error)
+        return False
+    view.note(f"issue  {opened.address}{'' if opened.new else '  (open already)'}")
+    return True
 
 
 def show(answered: Answered, written: list[str]) -> None:
@@ -201,8 +226,9 @@ def show_log(record: RunRecord) -> None:
     log = steps.get(error.get("step"), {}).get("log", "").strip()
     if log:
         view.note(view.paint(f"--- what {error['step']} printed", view.DIM))
-        for text in log.splitlines()[-40:]:
-            view.note(terminal(text))
+        with no_commands():
+            for text in log.splitlines()[-40:]:
+                view.note(terminal(text))
 
 
 # -- several runs -----------------------------------------------------------------------------------------------
@@ -234,11 +260,12 @@ def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str
         from engine.api import prepare_spec
 
         prepared = prepare_spec(spec, chosen, wanted.address)
-        answered = answer_of(carry_out(prepared, wanted), prepared)
+        noted = note(prepared, open_home(prepared.loaded.root))
+        answered = answer_of(carry_out(prepared, wanted), prepared, noted)
     except EngineError as error:
         view.problems(error.problems) if isinstance(error, SpecInvalid) else view.error(error)
         return {"run_id": None, "status": "failed", "metrics": {}, "overrides": list(chosen), "error": error.document()}
-    write_reports(answered, [(kind, numbered(path, answered)) for kind, path in wanted.targets])
+    hand_out(answered, [(kind, numbered(path, answered)) for kind, path in wanted.targets], alone=False)
     return answered.document
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, Problem
 from engine.report.clean import terminal
+from engine.report.problems import text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,14 +33,14 @@ def paint(text: str, *codes: str, stream: Any = None) -> str:
     return f"{''.join(codes)}{text}{RESET}" if coloured(stream or sys.stderr) else text
 
 
-def line(text: str = "") -> None:
+def line(said: str = "") -> None:
     """One line of the answer, on standard output."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(said + "\n")
 
 
-def note(text: str) -> None:
+def note(said: str) -> None:
     """One line beside the answer, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(said + "\n")
     sys.stderr.flush()
 
 
@@ -77,11 +78,7 @@ def problems(found: Sequence[Problem]) -> None:
 
 def problem_line(problem: Problem, stream: Any) -> str:
     """A problem: place, severity, fact; hint."""
-    place = paint(terminal(str(problem.place)), BOLD, stream=stream)
-    kind = "" if problem.severity == "error" else paint("warning: ", YELLOW, stream=stream)
-    hint = f"; {terminal(problem.hint)}" if problem.hint else ""
-    separator = ": " if str(problem.place) else ""
-    return f"{place}{separator}{kind}{terminal(problem.fact)}{hint}"
+    return text.line(problem, colour=coloured(stream))
 
 
 def counted(number: int, noun: str) -> str:

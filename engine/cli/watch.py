@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from engine.cli import view
-from engine.cli.reporting import report_of
-from engine.cli.run import EXIT_CODES, Wanted, carry_out, document_of, show_log, warn
+from engine.cli.reporting import document_of, report_of
+from engine.cli.run import EXIT_CODES, Wanted, carry_out, show_log, warn
 from engine.errors import SpecInvalid
 from engine.pipeline import Finished, Prepared
 from engine.report import words

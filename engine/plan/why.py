@@ -113,12 +113,24 @@ def parameter_changes(step: Step, then: Mapping[str, Any]) -> Iterator[str]:
     before, after = leaves(then), leaves(plain(step.params))
     if (before.pop(("baseline", "version"), None), after.get(("baseline", "version"))) != (None, None):
         yield from baseline_change(then.get("baseline"), step.params.get("baseline"))
+    told = ["baseline"]
+    if "model" in step.params:  # a baseline is evaluated
+        yield from baseline_change(pinned(then), pinned(step.params))
+        told += PINNED
     for path in dict.fromkeys([*before, *after]):
-        if path[0] == "baseline" or before.get(path) == after.get(path):
+        if path[0] in told or before.get(path) == after.get(path):
             continue
         key = dotted((*step.key, *(path[1:] if path[0] in ("gate", "schema") else path)))
         old, new = shown(before.get(path)), shown(after.get(path))
         yield f"{key}: {old} -> {new}" if old and new else f"{key} changed"
+
+
+PINNED = ("model", "version")
+
+
+def pinned(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a step that evaluates a baseline is given of it."""
+    return {"digest": params.get("model"), "version": params.get("version")}
 
 
 def baseline_change(before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> Iterator[str]:

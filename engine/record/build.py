@@ -139,7 +139,7 @@ def summary(result: RunResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "spec": resolved.shown,
         "overrides": list(result.overrides),
-        "target": resolved.spec.target,
+        "target": ", ".join(resolved.spec.targets),
         "executor": result.executor,
         "started": result.started,
         "error": first_error(result),

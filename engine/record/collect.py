@@ -21,7 +21,7 @@ from engine.errors import Failed, UsageError, writing
 from engine.record.index import Row
 from engine.record.pins import pins
 from engine.record.store import RecordStore
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.store.durable import held
 from engine.store.objects import ObjectStore
 
@@ -67,10 +67,17 @@ def doomed(known: Iterable[Row], needed: set[str], keep: Keep, now: datetime) ->
 
 
 def needed_runs(registry: Registry) -> set[str]:
-    """The runs that speak for a registered version, or that an entry about one names."""
-    versions = {run for name in registry.models() for item in registry.versions(name) for run in item.runs}
-    told = {str(entry.event["run"]) for entry in registry.ledger() if entry.event.get("what") == "version"}
-    return versions | told
+    """The runs that speak for a version in use, or that an entry about one or about an alias names."""
+    known = [item for name in registry.models() for item in registry.versions(name)]
+    retired = {(item.name, item.version) for item in known if item.retired}
+    told = {
+        str(entry.event["run"])
+        for entry in registry.ledger()
+        if entry.event.get("what") in ("version", "alias")
+        and "run" in entry.event
+        and (entry.event["name"], entry.event["version"]) not in retired
+    }
+    return told | {run for item in known if not item.retired for run in item.runs}
 
 
 @contextmanager

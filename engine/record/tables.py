@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from scipy.stats import norm
 
 from engine.record.model import RunRecord
 from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
-from engine.steps.compare import delong_error, quick
+from engine.steps.compare import delong_error
 from engine.steps.evaluate import judged_from
+from engine.steps.intervals import auc_error, estimates
 from engine.steps.metrics import FloatArray, Judged
+from engine.steps.resampling import resampled, resampled_together
 from engine.store.objects import ObjectStore
 
 CONFIDENCE = 0.95
@@ -117,79 +119,86 @@ def as_float(value: pa.Scalar) -> float | None:
 
 
 def metric_differences(left: RunRecord, right: RunRecord, store: ObjectStore) -> Iterator[dict[str, Any]]:
-    """Each metric of both runs with its interval, and their difference.
+    """Each metric of both runs with the interval that its evaluation gave, and their difference.
 
-    Intervals hold 95 %: DeLong's for ROC AUC, else of a bootstrap over rows. The difference is paired where both
-    runs were judged on the same rows; then rows are drawn for both at once.
+    Intervals hold 95 %. That of a difference is DeLong's for ROC AUC, else of a bootstrap over rows. It is paired
+    where both runs were judged on the same rows; then rows are drawn for both at once.
     """
-    first, second = judged_of(left, store), judged_of(right, store)
+    evaluations = evaluation_of(left, store), evaluation_of(right, store)
+    first, second = judged_of(left, evaluations[0], store), judged_of(right, evaluations[1], store)
     paired = first is not None and second is not None and same_rows(first, second)
     values = [record.summary["metrics"] for record in (left, right)]
     for name in dict.fromkeys([*values[0], *values[1]]):
         if name in (*PROPERTIES, *MEASUREMENTS):
             continue
         before, after = values[0].get(name), values[1].get(name)
-        drawn = drawings(name, first, SEED), drawings(name, second, SEED + (not paired))
         found: dict[str, Any] = {
             "name": name,
-            "left": sided(name, before, first, drawn[0]),
-            "right": sided(name, after, second, drawn[1]),
+            "left": sided(name, before, first, evaluations[0]),
+            "right": sided(name, after, second, evaluations[1]),
         }
         if before is not None and after is not None:
-            low, high = difference_interval(name, first, second, after - before, drawn)
+            low, high = (None, None)
+            if first is not None and second is not None:
+                low, high = difference_interval(name, first, second, after - before)
             found["difference"] = {"value": after - before, "paired": paired, "low": low, "high": high}
         yield found
 
 
-def judged_of(record: RunRecord, store: ObjectStore) -> Judged | None:
+def evaluation_of(record: RunRecord, store: ObjectStore) -> Mapping[str, Any]:
+    """What the evaluation of a run found; nothing when it did not come that far."""
+    digest = record.subjects.get("evaluate/evaluation")
+    found: Mapping[str, Any] = json.loads(store.read(digest)) if digest is not None else {}
+    return found
+
+
+def judged_of(record: RunRecord, evaluation: Mapping[str, Any], store: ObjectStore) -> Judged | None:
     """The predictions of a run beside the truth, when it came that far."""
-    predictions, evaluation = (record.subjects.get(f"evaluate/{name}") for name in ("predictions", "evaluation"))
-    if predictions is None or evaluation is None:
+    predictions = record.subjects.get("evaluate/predictions")
+    if predictions is None or not evaluation:
         return None
-    return judged_from(table(predictions, store), json.loads(store.read(evaluation)))
+    return judged_from(table(predictions, store), evaluation)
 
 
 def same_rows(first: Judged, second: Judged) -> bool:
-    """Whether two runs were judged by the same truth, row by row."""
-    return first.task == second.task and np.array_equal(first.true, second.true)
+    """Whether two runs were judged by the same truth, row by row, with the same weights and groups."""
+    sides = zip(*((side.true, side.weights, side.groups) for side in (first, second)), strict=True)
+    return first.task == second.task and all(
+        one is other if one is None or other is None else np.array_equal(one, other) for one, other in sides
+    )
 
 
-def drawings(name: str, judged: Judged | None, seed: int) -> FloatArray:
-    """A metric on rows drawn with replacement, ``RESAMPLES`` times; NaN where it is not defined."""
-    if judged is None or by_ranks(name, judged):
-        return np.full(RESAMPLES, np.nan)
-    random, value_of, count = np.random.default_rng(seed), quick(name, judged), len(judged.true)
-    found = [value_of(judged.rows(random.integers(0, count, count))) for _ in range(RESAMPLES)]
-    return np.array([np.nan if value is None else value for value in found])
-
-
-def sided(name: str, value: float | None, judged: Judged | None, drawn: FloatArray) -> dict[str, Any] | None:
-    """One run's figure with the interval that holds the true one in 95 % of samples."""
+def sided(
+    name: str, value: float | None, judged: Judged | None, evaluation: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """One run's figure with its interval; worked out here for a record from before evaluations had them."""
     if value is None:
         return None
-    low, high = around(value, auc_error(judged)) if judged and by_ranks(name, judged) else spread(drawn)
-    return {"value": value, "low": low, "high": high}
+    found = evaluation.get("metrics", {}).get(name, {})
+    if "low" not in found and judged is not None:
+        low, high = estimates([name], judged)[name].ends
+        return {"value": value, "low": low, "high": high}
+    return {"value": value, "low": found.get("low"), "high": found.get("high")}
+
+
+def difference_interval(name: str, first: Judged, second: Judged, value: float) -> tuple[float | None, float | None]:
+    """An interval of the difference of a metric, right less left."""
+    paired = same_rows(first, second)
+    if by_ranks(name, first) and by_ranks(name, second):
+        errors = [auc_error(side.true == 1, side.score) for side in (first, second)]
+        apart = float(np.hypot(errors[0], errors[1]))
+        return around(value, delong_error(first.true, second.score, first.score) if paired else apart)
+    if paired:
+        left, right = (drawn[name] for drawn in resampled_together([name], [first, second], RESAMPLES, SEED))
+    else:
+        left = resampled([name], first, RESAMPLES, SEED)[name]
+        right = resampled([name], second, RESAMPLES, SEED + 1)[name]
+    return spread(right - left)
 
 
 def by_ranks(name: str, judged: Judged) -> bool:
     """Whether a metric's error has a closed form."""
-    return name == "roc_auc" and judged.task == "binary"
-
-
-def auc_error(judged: Judged) -> float:
-    """The standard error of a ROC AUC: against a constant, DeLong's error of the difference is that of the metric."""
-    return delong_error(judged.true, judged.score, np.zeros(len(judged.true)))
-
-
-def difference_interval(
-    name: str, first: Judged | None, second: Judged | None, value: float, drawn: tuple[FloatArray, FloatArray]
-) -> tuple[float | None, float | None]:
-    """An interval of the difference of a metric, right less left."""
-    if first and second and by_ranks(name, first) and by_ranks(name, second):
-        paired = same_rows(first, second)
-        apart = float(np.hypot(auc_error(first), auc_error(second)))
-        return around(value, delong_error(first.true, second.score, first.score) if paired else apart)
-    return spread(drawn[1] - drawn[0])
+    return name == "roc_auc" and judged.task == "binary" and judged.weights is None
 
 
 def around(value: float, error: float) -> tuple[float, float]:

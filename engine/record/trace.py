@@ -23,7 +23,7 @@ from engine.record.index import Row, marks, rows
 from engine.record.model import RunRecord
 from engine.record.store import SHORTEST_PREFIX, RecordStore
 from engine.registry.model import ModelRef, ModelVersion
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 
 HEX = re.compile(r"^(?:sha256:)?([0-9a-f]{6,64})$")
 NEWEST_FIRST = "order by e.started desc, e.run"

@@ -24,10 +24,10 @@ from typing import Any
 from engine.digest import digest_of, sha256
 from engine.errors import EngineError, LakeUnavailable
 from engine.lake.protocol import Damage, Lake, LakeDenied
+from engine.record.anchors import Anchor, broken
 from engine.record.model import RunRecord, definition_digest
 from engine.record.store import RecordStore, numbered
-from engine.registry.chain import flaws
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.resolve.lookup import pin_data
 from engine.resolve.questions import DataQuestion
 from engine.steps.seals import is_sealed
@@ -54,7 +54,11 @@ class Mismatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """What there is to verify. ``lake_damage`` looks through an embedded lake's history; a server has its own."""
+    """What there is to verify.
+
+    ``lake_damage`` looks through an embedded lake's history; a server has its own. ``anchors`` are what was written
+    down outside of the ledger's hashes.
+    """
 
     home: Path
     store: ObjectStore
@@ -62,6 +66,7 @@ class Archive:
     registry: Registry
     lake: Lake
     lake_damage: Callable[[], Iterator[Damage]] = lambda: iter(())
+    anchors: Callable[[], Iterator[Anchor]] = lambda: iter(())
 
 
 @dataclass(kw_only=True, slots=True)
@@ -220,17 +225,27 @@ def seal_mismatch(archive: Archive, digest: str) -> Iterator[Mismatch]:
 
 def ledger_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
     """Entries that do not follow from those before, tables that say otherwise, and records that are others."""
-    if not archive.registry.path.is_file():
+    name = archive.registry.place
+    yield from guarded("anchor", name, anchor_mismatches(archive, seen))
+    if not archive.registry.exists:
         return
-    name = str(archive.registry.path)
     yield from guarded("ledger", name, chain_mismatches(archive))
     yield from guarded("ledger", name, evidence_mismatches(archive, seen))
 
 
 def chain_mismatches(archive: Archive) -> Iterator[Mismatch]:
     """What is wrong with the registry by itself."""
-    for found in flaws(archive.registry):
+    for found in archive.registry.flaws():
         yield Mismatch(what="ledger", name=found.name, fact=found.fact)
+
+
+def anchor_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
+    """Anchors outside that do not hold the ledger: it was rewritten, or is an older one."""
+    found = list(archive.anchors())
+    if found:
+        seen.counts["anchors"] += len(found)
+        for item, fact in broken(found, archive.registry.ledger()):
+            yield Mismatch(what="anchor", name=item.place, fact=fact)
 
 
 def evidence_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:

@@ -1,51 +1,28 @@
-"""Whether the registry's ledger is whole, and its tables say what the ledger says."""
+"""Whether a ledger is whole, and a registry's tables say what its ledger says. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import Any
 
-from engine.digest import digest_of
-from engine.registry.model import LedgerEntry
-from engine.registry.registry import GENESIS, Registry
-from engine.store.sqlite import reading
+from engine.digest import canonical_json, digest_of, sha256
+from engine.registry.model import GENESIS, Flaw, LedgerEntry
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flaw:
-    """Something in the registry that does not follow from its ledger: which, and what is wrong with it."""
-
-    name: str
-    fact: str
+Rows = set[tuple[Any, ...]]
+Keyed = dict[str, dict[tuple[Any, ...], tuple[Any, ...]]]
 
 
-@dataclass(kw_only=True, slots=True)
-class Told:
-    """What a ledger says when it is read from the first entry to the last: rows of the tables, by their keys."""
+def link_digest(number: int, previous: str, event: str) -> str:
+    """The hash of an entry: of the canonical JSON of its number, its predecessor's hash and its event.
 
-    versions: dict[tuple[object, ...], tuple[object, ...]] = field(default_factory=dict)
-    evidence: set[tuple[object, ...]] = field(default_factory=set)
-    runs: dict[object, tuple[object, ...]] = field(default_factory=dict)
-    aliases: dict[tuple[object, ...], object] = field(default_factory=dict)
-
-
-def flaws(registry: Registry) -> Iterator[Flaw]:
-    """Everything in a registry that is not as it was written.
-
-    Raises:
-        Failed: when the file cannot be read.
+    Args:
+        event: in canonical JSON, which is a part of that.
     """
-    entries = registry.ledger()
-    yield from broken_links(entries)
-    with reading(registry.path) as db:
-        for (answer,) in db.execute("pragma integrity_check").fetchall():
-            if answer != "ok":
-                yield Flaw(name=str(registry.path), fact=str(answer))
-    yield from contradictions(registry, told(entries))
+    return sha256(f'{{"event":{event},"number":{number},"previous":"{previous}"}}'.encode())
 
 
-def broken_links(entries: list[LedgerEntry]) -> Iterator[Flaw]:
+def broken_links(entries: Iterable[LedgerEntry]) -> Iterator[Flaw]:
     """Entries that are not what their hash says, or do not follow the one before."""
     number, previous = 0, GENESIS
     for entry in entries:
@@ -58,40 +35,49 @@ def broken_links(entries: list[LedgerEntry]) -> Iterator[Flaw]:
         number, previous = entry.number, entry.digest
 
 
-def told(entries: list[LedgerEntry]) -> Told:
-    """What the tables must say after these entries."""
-    found = Told()
+def told(entries: Iterable[LedgerEntry]) -> dict[str, Rows]:
+    """The rows that each table must have after these entries."""
+    kinds = ("version", "evidence", "sources", "run", "alias", "retired", "tag", "description")
+    found: Keyed = {kind: {} for kind in kinds}
     for entry in entries:
-        event: Mapping[str, object] = entry.event
-        with suppress(KeyError):  # an entry that was altered is named by its hash
-            if event["what"] == "alias":
-                found.aliases[event["name"], event["alias"]] = event["version"]
-            if event["what"] == "removed":
-                found.runs = {key: row for key, row in found.runs.items() if row[0] != event["run"]}
-            if event["what"] in ("run", "version"):
-                found.runs[event["record"]] = (event["run"], event["name"], event["status"])
-            if event["what"] == "version":
-                key = (event["name"], event["version"])
-                found.versions[key] = (event["digest"], event["package"])
-                found.evidence.add((*key, event["run"]))
-    return found
+        with suppress(KeyError, TypeError):  # an entry that was altered is named by its hash
+            tell(found, entry.event)
+    return {kind: {(*key, *rest) for key, rest in rows.items()} for kind, rows in found.items()}
 
 
-def contradictions(registry: Registry, said: Told) -> Iterator[Flaw]:
+def tell(found: Keyed, event: Mapping[str, Any]) -> None:
+    """What one entry does to the tables, each of them by its key."""
+    what, name = event["what"], event["name"]
+    version = (name, event.get("version"))
+    if what in ("run", "version"):
+        found["run"][event["record"],] = (event["run"], name, event["status"])
+    if what == "version":
+        found["version"][version] = (event["digest"], event["package"])
+        found["evidence"][*version, event["run"]] = ()
+        if "data" in event:
+            body = canonical_json({"code": event["code"], "data": event["data"]}).decode()
+            found["sources"].setdefault((*version, event["run"]), (body,))
+    elif what == "removed":
+        found["run"] = {key: row for key, row in found["run"].items() if row[0] != event["run"]}
+    elif what == "alias":
+        found["alias"][name, event["alias"]] = (event["version"],)
+    elif what == "retired":
+        found["retired"][version] = ()
+    elif what == "restored":
+        found["retired"].pop(version, None)
+    elif what == "description":
+        found["description"][version] = (event["text"],)
+    elif what == "tag" and event["value"] is None:
+        found["tag"].pop((*version, event["key"]), None)
+    elif what == "tag":
+        found["tag"][*version, event["key"]] = (event["value"],)
+
+
+def contradictions(tables: Mapping[str, Iterable[tuple[Any, ...]]], entries: Iterable[LedgerEntry]) -> Iterator[Flaw]:
     """Rows of the tables that the ledger does not give, and the other way round."""
-    with reading(registry.path) as db:
-        versions = db.execute("select name, version, digest, package from versions where confirmed").fetchall()
-        evidence = db.execute("select name, version, run from version_runs").fetchall()
-        runs = db.execute("select record, run, name, status from runs").fetchall()
-        aliases = db.execute("select name, alias, version from aliases").fetchall()
-    held = {
-        "version": ({tuple(row) for row in versions}, {(*key, *value) for key, value in said.versions.items()}),
-        "evidence": ({tuple(row) for row in evidence}, said.evidence),
-        "run": ({tuple(row) for row in runs}, {(key, *value) for key, value in said.runs.items()}),
-        "alias": ({tuple(row) for row in aliases}, {(*key, value) for key, value in said.aliases.items()}),
-    }
-    for what, (found, expected) in held.items():
+    for kind, expected in told(entries).items():
+        found = set(tables[kind])
         for row in sorted(found ^ expected, key=str):
             name = " ".join(str(value)[:12] for value in row)
             where = "the table says it, but no entry does" if row in found else "an entry says it, but not the table"
-            yield Flaw(name=f"{what} {name}", fact=where)
+            yield Flaw(name=f"{kind} {name}", fact=where)

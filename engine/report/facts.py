@@ -9,13 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from engine.digest import bare
+from engine.errors import Place
 from engine.report.clean import lines, terminal
 from engine.report.model import (
+    FAULT,
+    Baseline,
     Calibration,
     Document,
     Facts,
     Fault,
     Gate,
+    Interval,
     Measure,
     Parity,
     Pin,
@@ -49,17 +53,19 @@ def facts(report: Report) -> Facts:
         rows=count(evaluation.get("rows")),
         classes=tuple(words(item) for item in sequence(evaluation.get("classes"))),
         positive=words(evaluation.get("positive")),
+        weights=words(evaluation.get("weights")),
         metrics=metrics,
         overall={measure.name: measure.value for measure in metrics},
-        gates=tuple(gate(mapping(item)) for item in sequence(run.get("gates"))),
-        slices=slices(mapping(evaluation.get("slices"))),
+        gates=tuple(gate(mapping(item), report.places) for item in sequence(run.get("gates"))),
+        slices=slices({**mapping(evaluation.get("slices")), **labels(evaluation)}),
         pins=pins(mapping(run.get("pins"))),
         steps=tuple(step(mapping(item)) for item in sequence(run.get("steps"))),
         parity=parity(mapping(evaluation.get("parity"))),
         roc=roc(mapping(curves.get("roc"))),
         calibration=calibration(mapping(curves.get("calibration"))),
         residuals=residuals(mapping(curves.get("residuals"))),
-        fault=fault(mapping(run.get("error"))),
+        fault=fault(mapping(run.get("error")), report.places),
+        baseline=baseline(mapping(report.baseline)),
     )
 
 
@@ -70,6 +76,8 @@ def measures(run: Document, evaluation: Document) -> tuple[Measure, ...]:
             name=words(name),
             value=number(mapping(item).get("value", item)),
             rows=count(mapping(item).get("rows")),
+            interval=interval([mapping(item).get("low"), mapping(item).get("high")]),
+            confidence=number(mapping(item).get("confidence")),
         )
         for name, item in mapping(evaluation.get("metrics")).items()
     }
@@ -78,7 +86,7 @@ def measures(run: Document, evaluation: Document) -> tuple[Measure, ...]:
     return (*judged.values(), *others)
 
 
-def gate(document: Document) -> Gate:
+def gate(document: Document, places: Mapping[str, Place]) -> Gate:
     """One gate's answer; what does not say that it passed has not."""
     limit = document.get("limit")
     return Gate(
@@ -90,7 +98,24 @@ def gate(document: Document) -> Gate:
         level=words(document.get("level")) or "refuse",
         measured=document.get("measured") is True,
         kind=words(document.get("kind")),
+        place=place(places.get(str(document.get("name")))),
+        interval=interval([document.get("low"), document.get("high")]),
+        rows=count(document.get("rows")),
+        machine=machine(mapping(document.get("machine"))),
     )
+
+
+def place(found: Place | None) -> Place:
+    """A place with clean text; one that is not known says nothing."""
+    found = found or Place()
+    return Place(file=terminal(found.file), line=found.line, column=found.column, key=terminal(found.key))
+
+
+def machine(document: Document) -> str:
+    """What something was measured on: ``AMD EPYC 7B13, 2 of 4 cores``."""
+    cores, usable = count(document.get("cores")), count(document.get("cores_usable"))
+    said = f"{usable} of {cores} cores" if cores and usable else ""
+    return ", ".join(part for part in (words(document.get("cpu")), said) if part)
 
 
 def step(document: Document) -> Step:
@@ -104,6 +129,12 @@ def step(document: Document) -> Step:
     )
 
 
+def labels(evaluation: Document) -> Document:
+    """Each of several labels, where there are some, in the form of slices."""
+    found = sequence(evaluation.get("labels"))
+    return {"label": found} if found else {}
+
+
 def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:
     """The slices of every slicing column, in the evaluation's order."""
     return {
@@ -112,11 +143,22 @@ def slices(document: Document) -> Mapping[str, tuple[Slice, ...]]:
                 value=words(item.get("value")) or "(empty)",
                 rows=count(item.get("rows")),
                 metrics={words(name): number(value) for name, value in mapping(item.get("metrics")).items()},
+                intervals={
+                    words(name): known
+                    for name, ends in mapping(item.get("intervals")).items()
+                    if (known := interval(ends)) is not None
+                },
             )
             for item in map(mapping, sequence(found))
         )
         for column, found in document.items()
     }
+
+
+def interval(ends: object) -> Interval | None:
+    """Low and high, where both are numbers in this order."""
+    found = numbers(ends)
+    return (found[0], found[1]) if len(found) == 2 and found[0] <= found[1] else None
 
 
 def pins(document: Document) -> tuple[Pin, ...]:
@@ -206,7 +248,20 @@ def residuals(document: Document) -> Residuals | None:
     return Residuals(edges=edges, counts=counts) if ascending else None
 
 
-def fault(document: Document) -> Fault | None:
+def baseline(document: Document) -> Baseline | None:
+    """The model in production, where there is one."""
+    version = count(document.get("version"))
+    if version is None:
+        return None
+    return Baseline(
+        version=version,
+        digest=bare(words(document.get("digest"))),
+        same_rows=document.get("same_rows") is True,
+        metrics={words(name): number(value) for name, value in mapping(document.get("metrics")).items()},
+    )
+
+
+def fault(document: Document, places: Mapping[str, Place]) -> Fault | None:
     """Why the run failed, where it did."""
     if not document:
         return None
@@ -217,6 +272,8 @@ def fault(document: Document) -> Fault | None:
         place=words(document.get("place")),
         hint=words(document.get("hint")),
         details=lines(details) if isinstance(details, str) else (),
+        step=words(document.get("step")),
+        spot=place(places.get(FAULT)),
     )
 
 

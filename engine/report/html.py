@@ -30,6 +30,7 @@ class Tile:
     name: str
     value: str
     rows: int | None
+    interval: str = ""
     mark: str = ""
     answer: str = ""
 
@@ -91,7 +92,14 @@ def tile(measure: Measure, gates: Sequence[Gate]) -> Tile:
     same = next((gate for gate in gates if gate.value == measure.value), None)
     value = words.value_of(same) if same else words.figure(measure.value)
     mark, answer = words.answers(gates) if gates else ("", "")
-    return Tile(name=measure.name, value=value, rows=measure.rows, mark=mark, answer=answer)
+    return Tile(
+        name=measure.name,
+        value=value,
+        rows=measure.rows,
+        interval=words.surely(measure),
+        mark=mark,
+        answer=answer,
+    )
 
 
 def curves(said: Facts) -> Iterator[Figure]:

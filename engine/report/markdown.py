@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.report import words
 from engine.report.clean import code, fenced, markup
 from engine.report.clean import markdown as escaped
 from engine.report.facts import facts
-from engine.report.model import Facts, Gate, Pin, Report, Slice, Step
+from engine.report.model import Baseline, Facts, Gate, Measure, Pin, Report, Slice, Step
 
 ICONS = {"passed": "\u2705", "refused": "\u26d4", "failed": "\u274c"}
 MARKS = {"pass": "\u2705 pass", "refuse": "\u274c refuse", "warn": "\u26a0\ufe0f warn"}
@@ -21,8 +21,22 @@ def markdown(report: Report) -> str:
 
     Text from specs and data is escaped: it cannot become markup, a link or a mention.
     """
+    return composed(report, (verdict, fault, gates, metrics, slices, pins, steps, footer))
+
+
+def brief(report: Report) -> str:
+    """The same without slices, steps and what a failed step printed, for places where room is short."""
+    return composed(report, (verdict, gates, metrics, pins, footer))
+
+
+def for_issue(report: Report) -> str:
+    """What an issue says, where others may read it: no slices and no rows of data."""
+    return composed(report, (verdict, fault_in_short, gates, metrics, pins, footer))
+
+
+def composed(report: Report, parts: Sequence[Callable[[Facts], Iterator[str]]]) -> str:
+    """Parts of the report, with a blank line between their blocks."""
     said = facts(report)
-    parts = (verdict, fault, gates, metrics, slices, pins, steps, footer)
     return "\n\n".join(block for part in parts for block in part(said)) + "\n"
 
 
@@ -36,13 +50,19 @@ def verdict(said: Facts) -> Iterator[str]:
 
 
 def fault(said: Facts) -> Iterator[str]:
-    """Why it failed."""
+    """Why it failed, with its details."""
+    for number, block in enumerate(fault_in_short(said)):
+        yield block
+        if number == 0 and said.fault is not None and any(said.fault.details):
+            yield fenced("\n".join(said.fault.details))
+
+
+def fault_in_short(said: Facts) -> Iterator[str]:
+    """Why it failed, and what to do."""
     if said.fault is None:
         return
     place = f"{code(said.fault.place)}: " if said.fault.place else ""
     yield f"> {place}{escaped(said.fault.message)}"
-    if any(said.fault.details):
-        yield fenced("\n".join(said.fault.details))
     if said.fault.hint:
         yield f"**Next:** {escaped(said.fault.hint)}"
 
@@ -57,22 +77,44 @@ def gates(said: Facts) -> Iterator[str]:
 
 def gate_row(gate: Gate) -> tuple[str, ...]:
     """Mark, name, value, limit, reason."""
-    measured = " (a measurement)" if gate.measured else ""
-    value, limit = words.value_of(gate), words.limit(gate)
-    return (MARKS[gate.mark], code(gate.name), f"**{value}**", limit, f"{escaped(gate.reason)}{measured}".strip())
+    measured = f" (measured on {escaped(gate.machine or 'the machine')})" if gate.measured else ""
+    interval = f" <sub>{words.between(gate.interval)}</sub>" if gate.interval else ""
+    value, limit = f"**{words.value_of(gate)}**{interval}", words.limit(gate)
+    return (MARKS[gate.mark], code(gate.name), value, limit, f"{escaped(gate.reason)}{measured}".strip())
 
 
 def metrics(said: Facts) -> Iterator[str]:
-    """A metric a row, and the versions that all of them belong to."""
+    """A metric a row, beside the production model's where there is one, and the versions that they belong to."""
     if not said.metrics:
         return
     yield "### Metrics"
+    theirs = said.baseline
+    beside = (f">production (version {theirs.version})", ">change", "") if theirs else ()
     found = [
-        (code(item.name), words.figure(item.value), f"{item.rows:,}" if item.rows is not None else "")
+        (
+            code(item.name),
+            words.figure(item.value),
+            words.between(item.interval),
+            *(comparison(item, theirs) if theirs else ()),
+            f"{item.rows:,}" if item.rows is not None else "",
+        )
         for item in said.metrics
     ]
-    yield table(("metric", ">value", ">rows"), found)
+    between = words.confidence(said.metrics) or "interval"
+    yield table(("metric", ">value", f">{between}", *beside, ">rows"), found)
+    if said.weights:
+        yield f"Rows are weighted by {code(said.weights)}."
     yield f"<sub>{escaped(words.provenance(said))}</sub>"
+    if theirs is not None:
+        yield f"<sub>{escaped(words.production(theirs))}</sub>"
+
+
+def comparison(item: Measure, theirs: Baseline) -> tuple[str, str, str]:
+    """The production model's figure, the change from it, and whether that is for the better."""
+    before = theirs.metrics.get(item.name)
+    if before is None or item.value is None:
+        return words.figure(before), "", ""
+    return words.figure(before), words.change(item.value - before), words.direction(item.name, item.value - before)
 
 
 def slices(said: Facts) -> Iterator[str]:
@@ -100,11 +142,17 @@ def slice_table(column: str, found: Sequence[Slice], names: Sequence[str]) -> st
             (
                 code(item.value),
                 f"{item.rows:,}" if item.rows is not None else "",
-                *(words.figure(item.metrics.get(name)) for name in names),
+                *(slice_cell(item, name) for name in names),
             )
             for item in found
         ],
     )
+
+
+def slice_cell(item: Slice, name: str) -> str:
+    """A slice's metric, and small beside it the interval."""
+    interval = words.between(item.intervals.get(name))
+    return words.figure(item.metrics.get(name)) + (f" <sub>{interval}</sub>" if interval else "")
 
 
 def pins(said: Facts) -> Iterator[str]:

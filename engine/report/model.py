@@ -12,23 +12,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.errors import Place
+
 Document = Mapping[str, object]
+FAULT = ""
+"""The key in :attr:`Report.places` of the step that failed; no gate is called so."""
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """A run as ``engine run --json`` prints it, the evaluation of its model, and where reports were written."""
+    """A run as ``engine run --json`` prints it, the evaluation of its model, and where reports were written.
+
+    ``baseline`` is the model in production: ``version``, ``digest``, ``metrics`` by name, and whether they were
+    computed on the ``same_rows``. ``places`` are the lines of the spec, in files named from the repository's top, by
+    the name of the gate, and by :data:`FAULT` of what failed.
+    """
 
     run: Document
     evaluation: Document | None = None
     written: tuple[str, ...] = ()
+    baseline: Document | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
     """A gate's answer. ``value`` is missing when it could not be computed; ``measured`` when it is a measurement.
 
-    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say.
+    ``kind`` is min, max, between, max_drop or min_gain; empty when the document does not say. ``interval`` is where the
+    true value lies, ``rows`` how many rows the value comes from, ``machine`` what it was measured on, as far as known.
     """
 
     name: str
@@ -39,6 +52,10 @@ class Gate:
     level: str
     measured: bool
     kind: str = ""
+    place: Place = Place()
+    interval: Interval | None = None
+    rows: int | None = None
+    machine: str = ""
 
     @property
     def mark(self) -> str:
@@ -50,11 +67,16 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """A metric, and over how many rows when the evaluation says so."""
+    """A metric, and when the evaluation says so over how many rows and between which ends the true value lies.
+
+    ``interval`` is low and high, ``confidence`` how surely, as 0.95.
+    """
 
     name: str
     value: float | None
     rows: int | None = None
+    interval: Interval | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +104,12 @@ class Pin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:
-    """The metrics of the rows where the slicing column is ``value``."""
+    """The metrics of the rows where the slicing column is ``value``, with their intervals where there are any."""
 
     value: str
     rows: int | None
     metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,13 +148,25 @@ class Residuals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """Why a run failed: an Engine error's parts. ``details`` are more lines."""
+    """Why a run failed: an Engine error's parts. ``details`` are more lines, ``spot`` is the place in the spec."""
 
     code: str
     message: str
     place: str
     hint: str
     details: tuple[str, ...] = ()
+    step: str = ""
+    spot: Place = Place()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baseline:
+    """The model in production: its version, and its metrics, on the ``same_rows`` as the run's or on its own."""
+
+    version: int
+    digest: str
+    same_rows: bool
+    metrics: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +189,7 @@ class Facts:
     rows: int | None
     classes: tuple[str, ...]
     positive: str
+    weights: str
     metrics: tuple[Measure, ...]
     gates: tuple[Gate, ...]
     slices: Mapping[str, tuple[Slice, ...]]
@@ -164,6 +200,7 @@ class Facts:
     calibration: Calibration | None = None
     residuals: Residuals | None = None
     fault: Fault | None = None
+    baseline: Baseline | None = None
     overall: Mapping[str, float | None] = field(default_factory=dict)
 
     @property

@@ -1,8 +1,8 @@
 """Plots as SVG: pure functions from a curve to a string that is a well-formed XML document of its own.
 
 Sizes are in the units of the viewBox, which a page may scale. Colours come from the page's style sheet through the
-classes ``line``, ``bar``, ``dot``, ``area``, ``rule``, ``over``, ``grid``, ``base``, ``muted``, ``strong`` and ``big``;
-without one the plot is black.
+classes ``line``, ``bar``, ``dot``, ``area``, ``rule``, ``whisker``, ``over``, ``grid``, ``base``, ``muted``, ``strong``
+and ``big``; without one the plot is black.
 Each has a title and a description for those who cannot see it.
 """
 
@@ -141,13 +141,14 @@ def residual_histogram(histogram: Residuals) -> str:
 
 
 def slice_bars(column: str, metric: str, slices: Sequence[Slice], overall: float | None) -> str:
-    """A bar a slice with its value and its rows, the worst first, and a line at the value over all rows.
+    """A bar a slice with its interval, its value and its rows, the worst first, and a line at the value of all rows.
 
     At most sixteen of them. Bars start at zero, so that their lengths compare as the values do.
     """
     shown = words.worst_first(slices, metric)[:MOST_SLICES]
     values = [value for item in shown if (value := item.metrics.get(metric)) is not None]
-    reach = [0.0, *values, *([] if overall is None else [overall])]
+    ends = [end for item in shown for end in item.intervals.get(metric, ())]
+    reach = [0.0, *values, *ends, *([] if overall is None else [overall])]
     head, foot = 34, 6
     height = head + ROW * len(shown) + foot
     x = Scale(low=min(reach), high=max(reach), start=LABEL_WIDTH, end=SLICES_WIDTH - VALUE_WIDTH - ROWS_WIDTH)
@@ -170,6 +171,9 @@ def slice_row(item: Slice, metric: str, x: Scale, top: float) -> str:
     parts = [text(0, middle, shortened(item.value), kind="strong", title=item.value)]
     if value is not None:
         parts.append(bar(x.at(min(value, 0)), top + 5, x.at(max(value, 0)), top + ROW - 5, round_by=2))
+    if metric in item.intervals:
+        low, high = item.intervals[metric]
+        parts.append(segment(x.at(low), top + ROW / 2, x.at(high), top + ROW / 2, "whisker"))
     parts.append(text(SLICES_WIDTH - ROWS_WIDTH, middle, words.figure(value), anchor="end", kind="strong"))
     parts.append(text(SLICES_WIDTH, middle, words.counted(item.rows), anchor="end"))
     return "".join(parts)

@@ -120,7 +120,7 @@ def measure_cells(measure: Measure) -> tuple[Text, ...]:
         Text(measure.name),
         Text(words.figure(measure.value), style="bold"),
         Text(""),
-        Text(words.rows(measure.rows), style="dim"),
+        Text(", ".join(part for part in (words.surely(measure), words.rows(measure.rows)) if part), style="dim"),
     )
 
 

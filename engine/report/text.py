@@ -39,6 +39,8 @@ def heading(said: Facts) -> Iterator[str]:
     yield keyed("run", f"{said.run_id}{answered}")
     if said.target:
         yield keyed("target", said.target)
+    if said.weights:
+        yield keyed("weights", said.weights)
     if said.started:
         yield keyed("started", said.started)
     yield keyed("took", words.duration(said.seconds))
@@ -73,9 +75,19 @@ def gate_lines(said: Facts) -> Iterable[str]:
 
 
 def metric_lines(said: Facts) -> Iterable[str]:
-    """A metric a line: name, value, rows."""
+    """A metric a line: name, value, interval, rows."""
+    intervals = any(item.interval for item in said.metrics)
     return table(
-        "metric", [(metric.name, words.figure(metric.value), words.rows(metric.rows)) for metric in said.metrics]
+        "metric",
+        [
+            (
+                item.name,
+                words.figure(item.value),
+                *([words.surely(item)] if intervals else []),
+                words.rows(item.rows),
+            )
+            for item in said.metrics
+        ],
     )
 
 

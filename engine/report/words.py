@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from engine.digest import bare
-from engine.report.model import Facts, Gate, Measure, Pin, Slice
+from engine.report.model import Baseline, Facts, Gate, Interval, Measure, Pin, Slice
 
 NONE = "\u2013"
-LESS_IS_BETTER = re.compile(r"brier|log_loss|loss|mae|mape|mse|rmse|error|latency|parity|_ms$|_mb$")
+LESS_IS_BETTER = re.compile(
+    r"brier(?!_resolution)|^ece$|log_loss|loss|mae|mape|mse|rmse|pinball|error|latency|parity|_ms$|_mb$"
+)
 """Metrics of which less is better, for showing the worst slices first."""
 
 VERDICTS = {"passed": "PASSED", "refused": "REFUSED", "failed": "FAILED"}
@@ -49,6 +51,25 @@ def provenance(facts: Facts) -> str:
         elif pin.kind == "data":
             parts.append(f"{pin.name} data {identity(pin)}")
     return " \u00b7 ".join(parts)
+
+
+def production(theirs: Baseline) -> str:
+    """Which model is in production, and whether its figures may be compared with the run's."""
+    digest = f" ({short(theirs.digest)})" if theirs.digest else ""
+    rows = "on the same rows" if theirs.same_rows else "on other test data of its own: the change is no fair comparison"
+    return f"production: version {theirs.version}{digest}, {rows}"
+
+
+def change(value: float) -> str:
+    """A difference with its sign; an equal figure is ``0``."""
+    return figure(value) if value <= 0 else f"+{figure(value)}"
+
+
+def direction(metric: str, value: float) -> str:
+    """``better``, ``worse``, or nothing for a metric that stayed as it was."""
+    if value == 0:
+        return ""
+    return "better" if (value < 0) is bool(LESS_IS_BETTER.search(metric)) else "worse"
 
 
 def identity(pin: Pin) -> str:
@@ -137,6 +158,29 @@ def duration(seconds: float | None) -> str:
 def rows(value: int | None) -> str:
     """``1 row``, ``9,000 rows``, nothing when it is not known."""
     return "" if value is None else plural(value, "row")
+
+
+def between(interval: Interval | None) -> str:
+    """``[0.6547, 0.6679]``, nothing where there is no interval."""
+    return "" if interval is None else f"[{figure(interval[0])}, {figure(interval[1])}]"
+
+
+def surely(measure: Measure) -> str:
+    """A metric's interval with its confidence: ``[0.6547, 0.6679] at 95 %``."""
+    if measure.interval is None or measure.confidence is None:
+        return between(measure.interval)
+    return f"{between(measure.interval)} at {percent(measure.confidence)}"
+
+
+def percent(share: float) -> str:
+    """``95 %``."""
+    return f"{100 * share:.4g} %"
+
+
+def confidence(measures: Iterable[Measure]) -> str:
+    """How sure the intervals of some metrics are, when they are all as sure; nothing without any."""
+    found = {item.confidence for item in measures if item.interval is not None and item.confidence is not None}
+    return percent(found.pop()) if len(found) == 1 else ""
 
 
 def ungated(facts: Facts) -> tuple[Measure, ...]:

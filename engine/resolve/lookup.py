@@ -13,8 +13,8 @@ from engine.errors import EngineError, UsageError
 from engine.lake.listing import files_at, is_file
 from engine.lake.protocol import Lake
 from engine.lake.uri import parse
-from engine.registry.model import baseline_ref
-from engine.registry.registry import Registry
+from engine.registry.baseline import meant
+from engine.registry.protocol import Registry
 from engine.resolve.closure import SourceIndex, closure
 from engine.resolve.git import git
 from engine.resolve.installed import keep, survey
@@ -112,10 +112,9 @@ def pin_data(question: DataQuestion, lake: Lake, at: str = "") -> DataPin:
 
 def pin_model(name: str, ref: str, registry: Registry) -> ModelPin:
     """What a baseline means now: an alias, version or run of this model, or of another (``other@alias``)."""
-    wanted = baseline_ref(name, ref)
-    found = registry.find(wanted)
+    found, known = meant(name, ref, registry)
     if found is None:
-        return ModelPin(known=registry.has_meant(wanted))
+        return ModelPin(known=known)
     return ModelPin(version=found.version, digest=found.digest, known=True)
 
 

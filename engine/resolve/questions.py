@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.plugins import Kind
 from engine.spec.model import Spec
+from engine.spec.vocabulary import MEASUREMENTS, METRICS, PROPERTIES
 
 STEPS = "engine.steps"
 DOTTED = re.compile(r"^[A-Za-z_]\w*(?:(?:\.\w+)+(?::\w+)?|:\w+)$")
@@ -63,6 +64,13 @@ def questions(spec: Spec) -> Questions:
     )
 
 
+def metric_questions(metrics: Iterable[str]) -> Iterator[CodeQuestion]:
+    """The plugins among some figures that are judged."""
+    for metric in metrics:
+        if metric not in (*METRICS, *PROPERTIES, *MEASUREMENTS):
+            yield component_question("metric", metric, {})
+
+
 def step_questions(spec: Spec) -> Iterator[CodeQuestion]:
     """The step modules that a spec's plan will use."""
     steps = ["ingest", "train", "export", "evaluate", "gate", "register"]
@@ -79,6 +87,14 @@ def component_questions(spec: Spec) -> Iterator[CodeQuestion]:
         yield component_question("transform", transform.uses, transform.with_)
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield component_question("detector", detector.uses, detector.with_)
+    yield from judging_questions(spec)
+
+
+def judging_questions(spec: Spec) -> Iterator[CodeQuestion]:
+    """The plugins that evaluation uses: metrics that are not ours, and what runs the SQL of slices."""
+    yield from metric_questions(spec.evaluate.metrics)
+    if any(item.sql is not None for item in spec.evaluate.slices):
+        yield component_question("transform", "sql", {})
 
 
 def step_question(step: str) -> CodeQuestion:

@@ -21,7 +21,7 @@ from engine.errors import EngineError, NotFound, suggestion
 from engine.predictions.ids import prediction_ids
 from engine.predictions.log import FLUSH_SECONDS, Made, Origin, PredictionLog, Redaction
 from engine.registry.model import ModelRef, ModelVersion
-from engine.registry.registry import Registry
+from engine.registry.protocol import Registry
 from engine.serve.batching import Batch, Batcher, Done, Listener, Watchdog
 from engine.serve.loading import Loaded, load
 from engine.serve.model import InferenceRequest, Rejected

@@ -51,7 +51,8 @@ class Prediction:
     """What a model says of n rows.
 
     ``label`` (n,): the predicted class, or the value for regression. ``scores``, float64: (n,) the probability of
-    the second of two classes, (n, k) the probability of each of more, or (n,) the value for regression.
+    the second of two classes, (n, k) the probability of each of more, or (n,) the value for regression. Of k labels
+    both are (n, k), of k quantiles ``scores`` is, and ``label`` is the one in the middle.
     """
 
     label: AnyArray
@@ -302,16 +303,21 @@ def datatype_of(array: AnyArray) -> str:
 def prediction(outputs: Mapping[str, AnyArray]) -> Prediction:
     """Labels and scores from a model's outputs.
 
-    Known by their names (``label``, ``probabilities``, ``value``); else one output is a value, and of two the
-    first is the label and the second the scores.
+    Known by their names (``label``, ``probabilities``, ``labels``, ``value``); else one output is a value, and of two
+    the first is the label and the second the scores.
     """
     names = list(outputs)
+    if "labels" in outputs:
+        chances = np.asarray(outputs["labels"], dtype=np.float64)
+        return Prediction(label=(chances > 0.5).astype(np.int64), scores=chances)
     if "probabilities" in outputs or len(names) > 1:
         scores = np.asarray(outputs.get("probabilities", outputs[names[-1]]), dtype=np.float64)
         label = np.asarray(outputs.get("label", outputs[names[0]])).reshape(-1)
         return Prediction(label=label, scores=positive(scores))
-    values = np.asarray(outputs.get("value", outputs[names[0]]), dtype=np.float64).reshape(-1)
-    return Prediction(label=values, scores=values)
+    values = np.asarray(outputs.get("value", outputs[names[0]]), dtype=np.float64)
+    if values.ndim == 2 and values.shape[1] > 1:
+        return Prediction(label=values[:, values.shape[1] // 2], scores=values)
+    return Prediction(label=values.reshape(-1), scores=values.reshape(-1))
 
 
 def positive(scores: AnyArray) -> AnyArray:

@@ -1,9 +1,10 @@
-"""Whether a YAML value fits a parameter's type annotation, read from source and never evaluated. Pure."""
+"""What a parameter's type annotation, read from source and never evaluated, says of YAML values. Pure."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from typing import Any
 
 SCALARS: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
@@ -16,6 +17,18 @@ SCALARS: Mapping[str, tuple[type, ...]] = {
     "Sequence": (list, tuple),
     "dict": (Mapping,),
     "Mapping": (Mapping,),
+}
+JSON_TYPES: Mapping[str, str] = {
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "None": "null",
+    "list": "array",
+    "tuple": "array",
+    "Sequence": "array",
+    "dict": "object",
+    "Mapping": "object",
 }
 
 
@@ -68,6 +81,57 @@ def admits_generic(name: str, inner: ast.expr, value: object) -> bool:
     if isinstance(value, (list, tuple)) and name != "tuple":
         return all(admits(parts[0], item) for item in value)
     return True
+
+
+def schema_of(annotation: str) -> dict[str, Any]:
+    """The JSON Schema of the values that :func:`fits` admits."""
+    try:
+        tree = ast.parse(annotation, mode="eval").body
+    except SyntaxError:
+        return {}
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
+        return schema_of(tree.value)
+    return admitted(tree)
+
+
+def admitted(node: ast.expr) -> dict[str, Any]:
+    """The JSON Schema of one node of an annotation's syntax tree; the mirror of :func:`admits`."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return either([admitted(node.left), admitted(node.right)])
+    if isinstance(node, ast.Constant):
+        return {"type": "null"} if node.value is None else {}
+    name = name_of(node.value if isinstance(node, ast.Subscript) else node)
+    if not isinstance(node, ast.Subscript):
+        return {"type": JSON_TYPES[name]} if name in JSON_TYPES else {}
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if name == "Literal":
+        return {"enum": [part.value for part in parts if isinstance(part, ast.Constant)]}
+    if name in ("Optional", "Union"):
+        return either([*map(admitted, parts), *([{"type": "null"}] if name == "Optional" else [])])
+    found: dict[str, Any] = {"type": JSON_TYPES[name]} if name in JSON_TYPES else {}
+    if found == {"type": "object"} and len(parts) == 2:
+        return {**found, "additionalProperties": admitted(parts[1])}
+    if found == {"type": "array"} and name != "tuple":
+        return {**found, "items": admitted(parts[0])}
+    return found
+
+
+def either(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    """A schema that admits what any of ``schemas`` does; one level deep where that is possible, for the reader."""
+    if not all(schemas):
+        return {}
+    if all(schema.keys() == {"type"} for schema in schemas):
+        return {"type": [kind for schema in schemas for kind in as_list(schema["type"])]}
+    if len(schemas) == 2 and schemas[1] == {"type": "null"} and schemas[0].keys() == {"enum"}:
+        return {"enum": [*schemas[0]["enum"], None]}
+    if len(schemas) == 2 and schemas[1] == {"type": "null"} and "type" in schemas[0] and "enum" not in schemas[0]:
+        return {**schemas[0], "type": [*as_list(schemas[0]["type"]), "null"]}
+    return {"anyOf": schemas}
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """One type or several as several."""
+    return [value] if isinstance(value, str) else value
 
 
 def options(annotation: str) -> list[str]:

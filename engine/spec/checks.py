@@ -12,22 +12,51 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from engine.errors import EngineError, NotFound, Problem, UsageError, suggestion
+from engine.errors import EngineError, NotFound, Place, Problem, UsageError, nearest, suggestion
 from engine.lake.uri import parse as parse_uri
 from engine.plugins import Description, Kind
 from engine.spec.annotations import fits, options
-from engine.spec.model import Gate, KeyPath, SecretRef, Spec
+from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
-from engine.spec.surroundings import Surroundings
-from engine.spec.vocabulary import COLUMN_CHECKS, COLUMN_KEYS, FORMATS, MEASUREMENTS, PRODUCTION, PROPERTIES, format_of
+from engine.spec.surroundings import SchemaFile, Surroundings
+from engine.spec.vocabulary import (
+    ALIASES,
+    COLUMN_CHECKS,
+    COLUMN_KEYS,
+    FORMATS,
+    MEASUREMENTS,
+    METRICS,
+    PRODUCTION,
+    PROPERTIES,
+    SCHEMA_KEYS,
+    Task,
+    format_of,
+    range_of,
+)
 
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LEAST_PERCENT = 5
+GIVEN_NAME = re.compile(r"\bas\s+([A-Za-z_][A-Za-z0-9_]*)", re.IGNORECASE)
+SQL_LITERAL = re.compile(r"'[^']*'|--[^\n]*")
+SQL_WORDS = frozenset({
+    "all", "and", "any", "array", "as", "asc", "between", "bigint", "bool", "boolean", "by", "case", "cast", "collate",
+    "date", "day", "days", "decimal", "desc", "distinct", "double", "else", "end", "escape", "except", "exists",
+    "false", "float", "from", "glob", "group", "having", "hour", "hours", "ilike", "in", "int", "integer", "intersect",
+    "interval", "is", "isnull", "like", "limit", "minute", "minutes", "month", "months", "not", "notnull", "null",
+    "offset", "on", "or", "order", "over", "quarter", "quarters", "real", "second", "seconds", "select", "similar",
+    "smallint", "some", "source", "text", "then", "time", "timestamp", "to", "true", "try_cast", "union", "unknown",
+    "varchar", "week", "weeks", "when", "where", "with", "year", "years",
+})  # fmt: skip
+METRIC_ARGUMENTS = ("y_true", "y_pred", "y_score", "weights")
 BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """A problem before it has a place: the key it is about and whether the key or the value is to be changed."""
+    """A problem before it has a place: the key it is about and whether the key or the value is to be changed.
+
+    A finding in another file than the spec has its ``place`` already.
+    """
 
     rule: str
     path: KeyPath
@@ -35,6 +64,7 @@ class Finding:
     hint: str = ""
     severity: Literal["error", "warning"] = "error"
     at: Literal["key", "value"] = "value"
+    place: Place | None = None
 
 
 Check = Callable[[Spec, Surroundings], Iterator[Finding]]
@@ -52,7 +82,7 @@ def placed(finding: Finding, composed: Composed) -> Problem:
         fact=finding.fact,
         hint=finding.hint,
         severity=finding.severity,
-        place=composed.place(finding.path, finding.at),
+        place=finding.place or composed.place(finding.path, finding.at),
     )
 
 
@@ -79,7 +109,7 @@ def sources_exist(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     if spec.monitor:
         uses.append((("monitor", "reference"), spec.monitor.reference))
     for index, transform in enumerate(spec.transform):
-        uses += [(("transform", index, "data"), name) for name in transform.data]
+        uses += [(("transform", index, "data", item), name) for item, name in enumerate(transform.data)]
     for path, name in uses:
         if name not in spec.data:
             hint = suggestion(name, spec.data)
@@ -88,33 +118,58 @@ def sources_exist(spec: Spec, _: Surroundings) -> Iterator[Finding]:
 
 def schemas_can_be_read(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """A schema is a YAML mapping beside the spec, or inline."""
+    for name, schema in schemas_of(spec, surroundings):
+        path: KeyPath = ("data", name, "schema")
+        for problem in schema.problems:
+            yield Finding(rule=problem.rule, path=path, fact=problem.fact, hint=problem.hint, place=problem.place)
+        if schema.complaint:
+            hint = "write `columns: {NAME: {dtype: ...}}`"
+            if not schema.file and schema.columns is None and not schema.content:
+                near = suggestion(str(spec.data[name].schema_), schema.known)
+                hint = near if near.startswith("did") else "schema paths are relative to the main spec file"
+            place = schema.place(("columns",) if schema.content else (), "value")
+            yield Finding(rule="schema", path=path, fact=schema.complaint, hint=hint, place=place)
+
+
+def schemas_of(spec: Spec, surroundings: Surroundings) -> Iterator[tuple[str, SchemaFile]]:
+    """Each schema with the first source that has it: a file is complained of once."""
+    seen: set[str] = set()
     for name in spec.data:
         schema = surroundings.schemas.get(name)
-        if schema is not None and schema.complaint:
-            hint = "schema paths are relative to the main spec file"
-            yield Finding(rule="schema", path=("data", name, "schema"), fact=schema.complaint, hint=hint)
+        if schema is not None and (not schema.file or schema.file not in seen):
+            seen.add(schema.file)
+            yield name, schema
 
 
 def schemas_check_what_they_say(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
-    """Every key of a schema's column is one that pandera reads; it would pass over any other without a word."""
-    for name in spec.data:
-        schema = surroundings.schemas.get(name)
-        columns = schema.content.get("columns") if schema and schema.columns else None
-        for column, keys in columns.items() if isinstance(columns, Mapping) else ():
-            for key in unknown_column_keys(keys):
-                path: KeyPath = ("data", name, "schema")
-                fact = f"the schema's column {column} has an unknown key {shown(key)}"
-                near = suggestion(key, COLUMN_KEYS + COLUMN_CHECKS)
-                yield Finding(rule="schema-key", path=path, fact=fact, hint=near)
+    """Every key of a schema is one that pandera reads; it would pass over any other without a word."""
+    for name, schema in schemas_of(spec, surroundings):
+        for below, known in unknown_schema_keys(schema.content):
+            owner = f"the schema's column {below[1]}" if below[0] == "columns" else "the schema"
+            yield Finding(
+                rule="schema-key",
+                path=("data", name, "schema", *below),
+                fact=f"{owner} has an unknown key {shown(str(below[-1]))}",
+                hint=suggestion(str(below[-1]), known),
+                at="key",
+                place=schema.place(below),
+            )
 
 
-def unknown_column_keys(keys: object) -> list[str]:
-    """The keys of a schema's column, and of its ``checks``, that pandera does not know."""
-    if not isinstance(keys, Mapping):
-        return []
-    checks = keys.get("checks")
-    inner = [str(key) for key in checks if key not in COLUMN_CHECKS] if isinstance(checks, Mapping) else []
-    return [str(key) for key in keys if key not in (*COLUMN_KEYS, *COLUMN_CHECKS)] + inner
+def unknown_schema_keys(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, tuple[str, ...]]]:
+    """The keys of a schema, of its columns and of their ``checks`` that pandera does not know, and what it knows."""
+    for key in content:
+        if key not in SCHEMA_KEYS:
+            yield (str(key),), SCHEMA_KEYS
+    columns = content.get("columns")
+    for column, keys in columns.items() if isinstance(columns, Mapping) else ():
+        for key in keys if isinstance(keys, Mapping) else ():
+            if key not in (*COLUMN_KEYS, *COLUMN_CHECKS):
+                yield ("columns", str(column), str(key)), COLUMN_KEYS + COLUMN_CHECKS
+        checks = keys.get("checks") if isinstance(keys, Mapping) else None
+        for key in checks if isinstance(checks, Mapping) else ():
+            if key not in COLUMN_CHECKS:
+                yield ("columns", str(column), "checks", str(key)), COLUMN_CHECKS
 
 
 def every_source_is_used(spec: Spec, _: Surroundings) -> Iterator[Finding]:
@@ -154,55 +209,101 @@ def last_mention(spec: Spec, name: str) -> KeyPath:
 
 def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A model that reads its target has learned nothing."""
-    if spec.target in spec.features.names:
-        fact = f"the target {shown(spec.target)} is among the features"
-        yield Finding(rule="target-is-feature", path=last_mention(spec, spec.target), fact=fact, hint="remove it there")
+    for name in dict.fromkeys([*spec.targets, *([spec.group] if spec.group else [])]):
+        if name in spec.features.names:
+            what = "target" if name in spec.targets else "group"
+            fact = f"the {what} {shown(name)} is among the features"
+            path = last_mention(spec, name)
+            yield Finding(rule="target-is-feature", path=path, fact=fact, hint="remove it there")
 
 
 def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """Features, target and slices are in the schema of each source that needs them, or made by a transform."""
+    known = {name: schema.columns for name, schema in surroundings.schemas.items() if schema.columns}
+    for path, name, source in columns_not_in(spec, known):
+        fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
+        names = (*known[source], *made_by_transforms(spec, source))
+        yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, names))
+
+
+def made_by_transforms(spec: Spec, source: str) -> list[str]:
+    """The names that the queries over a source give to columns."""
+    queries = [str(item.with_.get("query", "")) for item in spec.transform if source in item.data]
+    return [name for query in queries for name in GIVEN_NAME.findall(query)]
+
+
+def columns_not_in(spec: Spec, known: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[KeyPath, str, str]]:
+    """The columns that a source needs and does not have, each once: the key that names it, its name, the source.
+
+    Args:
+        known: the columns of sources, as far as they are known.
+    """
     wanted: list[tuple[KeyPath, str]] = [
         (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
     ]
     wanted += [(("features", "categorical", index), name) for index, name in enumerate(spec.features.categorical)]
-    wanted.append((("target",), spec.target))
-    slices: list[tuple[KeyPath, str]] = [
-        (("evaluate", "slices", index), name) for index, name in enumerate(spec.evaluate.slices)
-    ]
+    wanted += [(target_path(spec, index), name) for index, name in enumerate(spec.targets)]
+    wanted += [(("group",), spec.group)] if spec.group else []
+    judging = list(columns_of_evaluation(spec))
     seen: set[KeyPath] = set()
-    for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *slices])):
-        known = columns_of(spec, source, surroundings)
+    for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *judging])):
+        columns = after_transforms(spec, source, known.get(source, ()))
         for path, name in needed:
-            if known is not None and name not in known and path not in seen:
+            if columns is not None and name not in columns and path not in seen:
                 seen.add(path)
-                fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
-                yield Finding(
-                    rule="column-unknown",
-                    path=path,
-                    fact=fact,
-                    hint=suggestion(name, known_columns(source, surroundings)),
-                )
+                yield path, name, source
 
 
-def known_columns(source: str, surroundings: Surroundings) -> tuple[str, ...]:
-    """The columns that a source's schema lists."""
-    schema = surroundings.schemas.get(source)
-    return (schema.columns or ()) if schema else ()
+def target_path(spec: Spec, index: int) -> KeyPath:
+    """Where the target, or one of several, is written."""
+    return ("target",) if isinstance(spec.target, str) else ("target", index)
 
 
-def columns_of(spec: Spec, source: str, surroundings: Surroundings) -> set[str] | None:
+def columns_of_evaluation(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    """The columns that only evaluation reads: of slices, and the weights."""
+    for index, item in enumerate(spec.evaluate.slices):
+        path: KeyPath = ("evaluate", "slices", index)
+        if item.column is not None:
+            yield (path if item == Slice(column=item.column) else (*path, "column")), item.column
+    if spec.evaluate.weights is not None:
+        yield ("evaluate", "weights"), spec.evaluate.weights
+
+
+def predicates_read_known_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A slice's SQL names no column that is nearly one of the data's. DuckDB has the last word, when it runs."""
+    schema = surroundings.schemas.get(spec.evaluate.data)
+    known = after_transforms(spec, spec.evaluate.data, (schema.columns or ()) if schema else ())
+    for index, item in enumerate(spec.evaluate.slices):
+        for word in column_words(item.sql or ""):
+            hint = suggestion(word, sorted(known or ()))
+            if known and word not in known and word.lower() not in {name.lower() for name in known} and hint:
+                fact = f"no column {shown(word)} in the schema of {spec.evaluate.data} or in its transforms"
+                path: KeyPath = ("evaluate", "slices", index, "sql")
+                yield Finding(rule="slice-column", path=path, fact=fact, hint=hint)
+
+
+def column_words(predicate: str) -> Iterator[str]:
+    """The words of a SQL condition that could be columns: no literals, functions, types or units."""
+    bare = SQL_LITERAL.sub(" '' ", predicate)
+    for found in WORD.finditer(bare):
+        before, after = bare[: found.start()].rstrip(), bare[found.end() :].lstrip()
+        is_other = after.startswith(("(", "''")) or before.endswith(("::", "''")) or before[-1:].isdigit()
+        if not is_other and found[0].lower() not in SQL_WORDS:
+            yield found[0]
+
+
+def after_transforms(spec: Spec, source: str, columns: tuple[str, ...]) -> set[str] | None:
     """Every name that could be a column of ``source`` after its transforms; ``None`` when that cannot be told.
 
     SQL is not parsed here: each word of a query may be a column that it makes.
     """
-    columns = known_columns(source, surroundings)
     if not columns:
         return None
     found = set(columns)
     for transform in spec.transform:
         if source not in transform.data:
             continue
-        if transform.uses != "sql":
+        if transform.uses != "sql" or "query" not in transform.with_:
             return None
         found.update(WORD.findall(str(transform.with_.get("query", ""))))
     return found
@@ -216,6 +317,7 @@ def names_are_unique(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     lists: list[tuple[str, KeyPath, list[str]]] = [
         ("transform", ("transform",), [item.name for item in spec.transform]),
         ("gate", ("evaluate", "gates"), [gate.title for gate in spec.evaluate.gates]),
+        ("slice", ("evaluate", "slices"), [item.title for item in spec.evaluate.slices]),
     ]
     if spec.monitor:
         lists.append(("detector", ("monitor", "detectors"), [item.name for item in spec.monitor.detectors]))
@@ -267,8 +369,9 @@ def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, An
             fact = f"{owner} takes {name}: {known[name].annotation}, got {shown(value)}"
             hint = suggestion(str(value), options(known[name].annotation))
             yield Finding(rule="parameter-type", path=(*path, name), fact=fact, hint=hint)
+    misspelt = {nearest(name, known) for name in given if name not in known}
     for parameter in described.parameters:
-        if parameter.required and parameter.name not in given:
+        if parameter.required and parameter.name not in given and parameter.name not in misspelt:
             fact = f"{owner} needs the parameter {shown(parameter.name)}"
             hint = f"write `with: {{{parameter.name}: ...}}`"
             yield Finding(rule="parameter-missing", path=path, fact=fact, hint=hint, at="key")
@@ -299,13 +402,65 @@ def metrics_are_known(spec: Spec, surroundings: Surroundings) -> Iterator[Findin
     """A metric is one of ours or a plugin's, and listed once."""
     for index, metric in enumerate(spec.evaluate.metrics):
         path: KeyPath = ("evaluate", "metrics", index)
-        if metric not in surroundings.metrics:
+        if ":" in metric:
+            yield from metric_fits(metric, path, surroundings)
+        elif metric not in surroundings.metrics:
             fact, hint = f"no metric {shown(metric)}", suggestion(metric, surroundings.metrics)
             if metric in (*PROPERTIES, *MEASUREMENTS):
                 hint = f"{metric} is for gates: it needs no entry under metrics"
             yield Finding(rule="metric-unknown", path=path, fact=fact, hint=hint)
         elif metric in spec.evaluate.metrics[:index]:
             yield Finding(rule="metric-twice", path=path, fact=f"{shown(metric)} is here twice", hint="remove one")
+
+
+def metrics_go_together(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """There is a task, of classification or regression, that all metrics are for."""
+    left: set[Task] | None = None
+    for index, metric in enumerate(spec.evaluate.metrics):
+        tasks = set(METRICS[metric].tasks) if metric in METRICS else None
+        if tasks is None:
+            continue
+        if left is not None and not left & tasks:
+            fact = f"{shown(metric)} is for {' and '.join(sorted(tasks))}, and those before it are not"
+            path: KeyPath = ("evaluate", "metrics", index)
+            yield Finding(rule="metric-task", path=path, fact=fact, hint="keep those of one kind of task")
+        else:
+            left = tasks if left is None else left & tasks
+
+
+def metric_fits(metric: str, path: KeyPath, surroundings: Surroundings) -> Iterator[Finding]:
+    """A metric of the project's own is there, and takes what a metric is given."""
+    described = surroundings.plugins["metric", metric]
+    if isinstance(described, EngineError):
+        yield Finding(rule="metric-plugin", path=path, fact=described.fact, hint=described.hint)
+        return
+    taken = [*METRIC_ARGUMENTS[:1], *(parameter.name for parameter in described.parameters)]
+    needed = 1 + sum(parameter.required for parameter in described.parameters)
+    if not described.open_ended and not needed <= len(METRIC_ARGUMENTS) <= len(taken):
+        fact = f"{metric} takes {needed} arguments, and a metric is given {len(METRIC_ARGUMENTS)}"
+        hint = f"write `def {metric.rpartition(':')[2]}({', '.join(METRIC_ARGUMENTS)})`"
+        yield Finding(rule="metric-plugin", path=path, fact=fact, hint=hint)
+
+
+def slices_say_which_rows(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A slice has a column, with ascending cuts or none, or a name and SQL."""
+    for index, item in enumerate(spec.evaluate.slices):
+        path: KeyPath = ("evaluate", "slices", index)
+        for fact, hint in slice_faults(item):
+            yield Finding(rule="slice", path=path, fact=fact, hint=hint)
+
+
+def slice_faults(item: Slice) -> Iterator[tuple[str, str]]:
+    """What is wrong with a slice in itself: fact and hint."""
+    if item.sql is None and item.column is None:
+        yield "this slice says no rows", "give it a column, or a name and sql"
+    if item.sql is not None and (item.column is not None or item.ranges):
+        yield "this slice has both sql and a column", "make two slices of it"
+    if item.sql is not None and item.name is None:
+        yield "a slice by sql needs a name", "add `name: ...`, by which gates and reports call it"
+    if list(item.ranges) != sorted(set(item.ranges)):
+        cuts = ", ".join(f"{cut:.15g}" for cut in sorted(set(item.ranges)))
+        yield "the cuts of the ranges do not ascend", f"write `ranges: [{cuts}]`"
 
 
 def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
@@ -318,9 +473,10 @@ def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iter
             fact = f"nobody computes {shown(gate.metric)}" if known else f"no metric {shown(gate.metric)}"
             hint = "add it to evaluate.metrics" if known else suggestion(gate.metric, {*surroundings.metrics, *figures})
             yield Finding(rule="gate-metric", path=(*path, "metric"), fact=fact, hint=hint)
-        if gate.slice is not None and gate.slice not in spec.evaluate.slices:
+        titles = [item.title for item in spec.evaluate.slices]
+        if gate.slice is not None and gate.slice not in titles:
             fact = f"no slice {shown(gate.slice)}"
-            hint = suggestion(gate.slice, spec.evaluate.slices) or "add it to evaluate.slices"
+            hint = suggestion(gate.slice, titles) or "add it to evaluate.slices"
             yield Finding(rule="gate-slice", path=(*path, "slice"), fact=fact, hint=hint)
 
 
@@ -354,28 +510,107 @@ def gate_faults(gate: Gate) -> Iterator[tuple[str, str]]:
         yield f"{gate.metric} cannot be compared with a baseline", "give it a `max`"
     if gate.slice is not None and gate.metric in (*PROPERTIES, *MEASUREMENTS):
         yield f"{gate.metric} has no slices", "remove `slice`"
+    if gate.metric == "onnx_parity_share" and gate.tolerance is None:
+        yield "onnx_parity_share counts rows beyond a tolerance, and there is none", "add `tolerance: 1.0e-5`"
+    if gate.metric != "onnx_parity_share" and gate.tolerance is not None:
+        yield f"{gate.metric} has no tolerance", "remove it, or use onnx_parity_share"
+    if gate.by is not None and gate.metric not in ("leaked_rows", "leaked_share"):
+        yield f"{gate.metric} does not look for rows", "remove `by`, or use leaked_rows or leaked_share"
     if (gate.min is not None and gate.max is not None and gate.min > gate.max) or (
         gate.between is not None and gate.between[0] > gate.between[1]
     ):
         yield "the lower limit is above the upper one: nothing can pass", "swap them"
 
 
+def gates_know_rows_by_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """The columns by which rows are known are in the schema of each source, or made by a transform."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        for place, name in enumerate(gate.by or ()):
+            for source in dict.fromkeys((spec.train.data, spec.evaluate.data)):
+                schema = surroundings.schemas.get(source)
+                queries = [item for item in spec.transform if source in item.data]
+                if schema is None or not schema.columns or any(item.uses != "sql" for item in queries):
+                    continue
+                words = {word for item in queries for word in WORD.findall(str(item.with_.get("query", "")))}
+                if name not in {*schema.columns, *words}:
+                    path: KeyPath = ("evaluate", "gates", index, "by", place)
+                    fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
+                    yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, schema.columns))
+                    break
+
+
+def baselines_are_names_that_somebody_uses(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A baseline that is nearly a usual alias is probably a typo; nothing would ever be compared."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        given = gate.baseline or ""
+        meant = nearest(given, ALIASES) if given.isalpha() and given not in ALIASES else None
+        if meant is not None:
+            path: KeyPath = ("evaluate", "gates", index, "baseline")
+            fact, hint = f"{shown(given)} is no usual alias", f'did you mean "{meant}"?'
+            yield Finding(rule="gate-limit", path=path, fact=fact, hint=hint, severity="warning")
+
+
 def gates_agree(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """No two gates on one figure exclude each other."""
     floors: dict[tuple[str, str | None], tuple[int, float]] = {}
     for index, gate in enumerate(spec.evaluate.gates):
-        low = gate.min if gate.min is not None else gate.between[0] if gate.between else None
+        low, _high = bounds_of(gate)
         key = (gate.metric, gate.slice)
         if low is not None and low > floors.get(key, (0, float("-inf")))[1]:
             floors[key] = (index, low)
     for index, gate in enumerate(spec.evaluate.gates):
-        high = gate.max if gate.max is not None else gate.between[1] if gate.between else None
+        _low, high = bounds_of(gate)
         other, low = floors.get((gate.metric, gate.slice), (index, float("-inf")))
-        if high is not None and other != index and low > high:
+        if high is not None and other != index and low is not None and low > high:
             fact = f"no {gate.metric} is at least {low:g} (evaluate.gates.{other}) and at most {high:g}"
             yield Finding(
                 rule="gates-contradict", path=("evaluate", "gates", index), fact=fact, hint="change one of them"
             )
+
+
+def bounds_of(gate: Gate) -> tuple[float | None, float | None]:
+    """The lowest and the highest value that passes a gate."""
+    low, high = gate.between or (None, None)
+    return (low if gate.min is None else gate.min), (high if gate.max is None else gate.max)
+
+
+def gates_differ(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """No gate says again what one before it says."""
+    said: dict[Gate, int] = {}
+    titles = [gate.title for gate in spec.evaluate.gates]
+    for index, gate in enumerate(spec.evaluate.gates):
+        bare = gate.model_copy(update={"name": None})
+        if bare in said and titles[index] not in titles[:index]:
+            fact = f"this gate says what evaluate.gates.{said[bare]} says"
+            path: KeyPath = ("evaluate", "gates", index)
+            yield Finding(rule="gate-twice", path=path, fact=fact, hint="remove one of them", severity="warning")
+        said.setdefault(bare, index)
+
+
+def limits_can_be_met(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """A limit lies where the metric's values are."""
+    for index, gate in enumerate(spec.evaluate.gates):
+        low, high = bounds_of(gate)
+        for key, at, limit, word in (("min", 0, low, "least"), ("max", 1, high, "most")):
+            path: KeyPath = ("evaluate", "gates", index)
+            path += ("between", at) if gate.between and getattr(gate, key) is None else (key,)
+            yield from out_of_range(gate.metric, limit, word, path)
+    for index, item in enumerate(spec.monitor.performance if spec.monitor else ()):
+        yield from out_of_range(item.metric, item.min, "least", ("monitor", "performance", index, "min"))
+        yield from out_of_range(item.metric, item.max, "most", ("monitor", "performance", index, "max"))
+
+
+def out_of_range(metric: str, limit: float | None, word: str, path: KeyPath) -> Iterator[Finding]:
+    """A limit that no value of a metric can meet."""
+    lowest, highest = range_of(metric)
+    if limit is None or not (limit > highest if word == "least" else limit < lowest):
+        return
+    bound = f"most {highest:g}" if word == "least" else f"least {lowest:g}"
+    share = limit / 100
+    is_percent = highest == 1 and LEAST_PERCENT <= limit <= 100 and word == "least"
+    hint = f"write {share:g} for {limit:g} %" if is_percent else "correct the limit"
+    fact = f"no {metric} is at {word} {limit:g}: it is at {bound}"
+    yield Finding(rule="gate-range", path=path, fact=fact, hint=hint)
 
 
 # -- operation ---------------------------------------------------------------------------------------------
@@ -397,9 +632,9 @@ def detectors_read_features(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A detector that names columns names features."""
     for index, detector in enumerate(spec.monitor.detectors if spec.monitor else ()):
         named = detector.with_.get("features")
-        for name in named if isinstance(named, (list, tuple)) else ():
+        for item, name in enumerate(named if isinstance(named, (list, tuple)) else ()):
             if name not in spec.features.names:
-                path: KeyPath = ("monitor", "detectors", index, "with", "features")
+                path: KeyPath = ("monitor", "detectors", index, "with", "features", item)
                 hint = suggestion(str(name), spec.features.names)
                 yield Finding(rule="detector-feature", path=path, fact=f"no feature {shown(name)}", hint=hint)
 
@@ -433,14 +668,21 @@ CHECKS: tuple[Check, ...] = (
     features_are_given_once,
     the_target_is_no_feature,
     columns_exist,
+    predicates_read_known_columns,
     names_are_unique,
     plugins_exist_and_fit,
     queries_read_their_source,
     numbers_are_finite,
     metrics_are_known,
+    metrics_go_together,
+    slices_say_which_rows,
     gates_judge_what_is_computed,
     gates_have_one_kind_of_limit,
+    gates_know_rows_by_columns,
+    baselines_are_names_that_somebody_uses,
     gates_agree,
+    gates_differ,
+    limits_can_be_met,
     performance_metrics_are_computed,
     detectors_read_features,
     the_objective_is_computed,

@@ -10,7 +10,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+)
 
 Item = TypeVar("Item")
 Items = Annotated[tuple[Item, ...], Field(strict=False)]
@@ -52,9 +61,33 @@ def one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
-Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False)]
+def column_alone(value: object) -> object:
+    """A column's name stands for a slice by it."""
+    return {"column": value} if isinstance(value, str) else value
+
+
+def column_or_several(value: object) -> object:
+    """A column's name, or a list of several; of one, the name."""
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("expected a column, or a list of columns")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+# What a person may write there, for the JSON Schema: it cannot see what a validator makes of it.
+DURATION_WRITTEN = {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": DURATION.pattern}
+MEMORY_WRITTEN = {"type": ["integer", "string"], "exclusiveMinimum": 0, "pattern": MEMORY.pattern}
+NAMES_WRITTEN = {"type": ["array", "string"], "items": {"type": "string"}, "minItems": 1}
+WINDOW_WRITTEN = {"type": ["integer", "string"], "minimum": 1, "pattern": DURATION.pattern}
+TARGET_WRITTEN = {"type": ["array", "string"], "items": {"type": "string"}, "minItems": 1}
+SECRET_WRITTEN = {"type": ["string", "null"]}
+
+Seconds = Annotated[float, BeforeValidator(seconds), Field(gt=0), WithJsonSchema(DURATION_WRITTEN)]
+Bytes = Annotated[int, BeforeValidator(size_in_bytes), Field(gt=0), WithJsonSchema(MEMORY_WRITTEN)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(one_or_many), Field(strict=False, min_length=1), WithJsonSchema(NAMES_WRITTEN)
+]
+Target = Annotated[str | tuple[str, ...], BeforeValidator(column_or_several), WithJsonSchema(TARGET_WRITTEN)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
@@ -81,7 +114,7 @@ def secret(value: object) -> object:
     return value
 
 
-Secret = Annotated[SecretRef | str | None, BeforeValidator(secret)]
+Secret = Annotated[SecretRef | str | None, BeforeValidator(secret), WithJsonSchema(SECRET_WRITTEN)]
 
 
 class DataSource(Section):
@@ -97,7 +130,7 @@ class Transform(Section):
 
     name: Label
     uses: str
-    data: Names = Field(min_length=1)
+    data: Names
     with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
 
 
@@ -146,6 +179,8 @@ class Gate(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     slice: str | None = None
     min_rows: int = Field(default=0, ge=0)
+    tolerance: float | None = Field(default=None, ge=0)
+    by: Names | None = None
     level: Literal["refuse", "warn"] = "refuse"
     on_missing: Literal["pass", "refuse"] | None = None
 
@@ -165,12 +200,39 @@ class Gate(Section):
         return f"{self.metric}.{self.kind}{part}{against}"
 
 
+class Slice(Section):
+    """Parts of the data that a model is judged on apart: a column's values, ranges of it, or where SQL holds.
+
+    A range holds its lower cut and not its upper one; the first and the last are open. A column's name alone stands
+    for a mapping with it.
+    """
+
+    name: str | None = Field(default=None, min_length=1)
+    column: str | None = None
+    ranges: Items[float] = ()
+    sql: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The slice's name, by default its column's."""
+        return self.name or self.column or ""
+
+    @model_serializer(mode="wrap")
+    def _short(self, full: SerializerFunctionWrapHandler) -> Any:
+        written = {key: value for key, value in full(self).items() if value not in (None, (), [])}
+        return self.column if list(written) == ["column"] else written
+
+
 class Evaluate(Section):
-    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach."""
+    """On which source a model is judged, by which metrics, overall and per slice, and what it must reach.
+
+    ``weights`` names the column that says how much a row counts.
+    """
 
     data: str
     metrics: Items[str] = Field(min_length=1)
-    slices: Items[str] = ()
+    weights: str | None = None
+    slices: Items[Annotated[Slice, BeforeValidator(column_alone)]] = ()
     gates: Items[Gate] = ()
 
 
@@ -207,7 +269,7 @@ class Detector(Section):
     name: Label
     uses: str
     with_: Mapping[str, Any] = Field(default_factory=dict, alias="with")
-    window: int | str = 1000
+    window: Annotated[int | str, WithJsonSchema(WINDOW_WRITTEN)] = 1000
 
     @field_validator("window")
     @classmethod
@@ -263,20 +325,29 @@ class Cluster(Section):
 
 
 class Spec(Section):
-    """One model, from its data to its alarms."""
+    """One model, from its data to its alarms.
+
+    Several targets are labels, each 0 or 1. ``group`` is the column that says which rows are ranked together.
+    """
 
     name: Name
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     data: Mapping[Label, DataSource] = Field(min_length=1)
     transform: Items[Transform] = ()
     features: Features
-    target: str
+    target: Target
+    group: str | None = None
     train: Train
     evaluate: Evaluate
     serve: Serve = Serve()
     monitor: Monitor | None = None
     sweep: Sweep = Sweep()
     cluster: Cluster = Cluster()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target column, or all of several labels."""
+        return (self.target,) if isinstance(self.target, str) else self.target
 
 
 KeyPath = tuple[str | int, ...]

@@ -11,7 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.errors import Place, Problem, suggestion
+from engine.errors import Place, Problem, nearest, suggestion
+from engine.spec.grounds import Grounds
 from engine.spec.model import SECRET, KeyPath, SecretRef, Spec, dotted
 from engine.spec.positions import Positions
 
@@ -30,18 +31,22 @@ WORDS: Mapping[str, str] = {
 }
 OVERRIDDEN = "override "
 MOST_ROUNDS = 4
-UNION_MEMBERS = frozenset({"str", "int", "SecretRef"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composed:
-    """Values after composing. ``origin`` maps a key to the key it had before null list items were dropped."""
+    """Values after composing. ``origin`` maps a key to the key it had before null list items were dropped.
+
+    On the same ``grounds``, with the same overrides, it is the same composition, if it is ``repeatable`` at all.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     origin: Mapping[KeyPath, KeyPath] = field(default_factory=dict)
     positions: Positions = Positions()
     files: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
+    grounds: Grounds = Grounds()
+    repeatable: bool = True
 
     def place(self, path: KeyPath, at: str = "value") -> Place:
         """Where a person changes the key ``path``."""
@@ -104,8 +109,10 @@ def parse(composed: Composed) -> Parsed:
         try:
             spec = Spec.model_validate(values)
         except ValidationError as error:
-            details = list(merge_unions([one for one in error.errors(include_url=False) if is_own(one)]))
-            problems += [problem_of(detail, composed) for detail in details if key_path(detail) not in removed]
+            own = [with_key(one, values) for one in error.errors(include_url=False) if is_own(one)]
+            details = list(merge_unions(own))
+            told = [detail for detail in details if not is_misspelt(detail, details)]
+            problems += [problem_of(detail, composed) for detail in told if key_path(detail) not in removed]
             paths = [key_path(detail) for detail in details if detail["type"] != "missing"]
             values, before = without(values, paths), values
             removed += paths
@@ -135,6 +142,16 @@ def without(values: Any, paths: list[KeyPath]) -> Any:
     return values
 
 
+def is_misspelt(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Whether a key is only missing because it is there with a typing error, which is told anyway."""
+    path = key_path(detail)
+    if detail["type"] != "missing":
+        return False
+    unknown = [key_path(other) for other in details if other["type"] == "extra_forbidden"]
+    beside = [str(other[-1]) for other in unknown if other[:-1] == path[:-1]]
+    return any(nearest(name, known_keys(path[:-1])) == path[-1] for name in beside)
+
+
 def is_own(detail: ErrorDetails) -> bool:
     """Whether a detail stands for itself (a union reports each of its members; one of them is enough)."""
     return not (detail["loc"] and detail["loc"][-1] == "SecretRef")
@@ -150,9 +167,22 @@ def merge_unions(details: list[ErrorDetails]) -> Iterator[ErrorDetails]:
             yield detail
 
 
+def with_key(detail: ErrorDetails, values: Any) -> ErrorDetails:
+    """A detail whose ``loc`` is a key of the spec: pydantic puts the names of types between, which are no keys."""
+    path: list[str | int] = []
+    for index, part in enumerate(detail["loc"]):
+        is_item = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if is_item or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+        elif detail["type"] not in ("missing", "invalid_key") or index < len(detail["loc"]) - 1:
+            continue
+        path.append(part)
+    return {**detail, "loc": tuple(path)}
+
+
 def key_path(detail: ErrorDetails) -> KeyPath:
-    """The key that a detail is about, without pydantic's names of union members."""
-    return tuple(part for part in detail["loc"] if part not in UNION_MEMBERS and "[" not in str(part))
+    """The key that a detail is about."""
+    return detail["loc"]
 
 
 def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
@@ -165,6 +195,9 @@ def problem_of(detail: ErrorDetails, composed: Composed) -> Problem:
         return Problem(
             rule="key-unknown", fact=f'unknown key "{path[-1]}"{owner}', hint=hint, place=composed.place(path, "key")
         )
+    if kind == "invalid_key":
+        fact, hint = f"a key must be text, got {path[-1]}", f'put it in quotes: "{path[-1]}"'
+        return Problem(rule="yaml-key", fact=fact, hint=hint, place=composed.place(path, "key"))
     if kind == "missing":
         place = composed.place(path[:-1], "key")
         place = Place(file=place.file, line=place.line, column=place.column, key=dotted(path))

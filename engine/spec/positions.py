@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -12,6 +14,8 @@ from engine.spec.model import KeyPath, dotted
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
+SHOWN_DEPTH = 4
+SHALLOW = 2000
 MAX_NODES = 50_000
 BOOLEAN = "tag:yaml.org,2002:bool"
 MERGE = "tag:yaml.org,2002:merge"
@@ -38,7 +42,8 @@ class Layer:
         """The spot of ``path`` in this layer, if it sets it."""
         if path[: len(self.prefix)] != self.prefix:
             return None
-        return self.spots.get(path[len(self.prefix) :])
+        own = path[len(self.prefix) :]
+        return self.spots.get(own) or self.spots.get(tuple(str(part) for part in own))  # a key may be a number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +53,15 @@ class Positions:
     layers: tuple[Layer, ...] = ()
 
     def place(self, path: KeyPath, at: str = "value") -> Place:
-        """Where to change ``path``; of its nearest ancestor when nothing sets it."""
+        """Where to change ``path``; of its nearest ancestor when nothing sets it.
+
+        The first item of what is written as one name (``data: train`` for ``data: [train]``) is that name.
+        """
         for length in range(len(path), -1, -1):
             for layer in reversed(self.layers):
                 spot = layer.find(path[:length])
                 if spot is not None:
-                    exact = length == len(path)
+                    exact = path[length:] in ((), (0,))
                     line, column = spot.key if at == "key" or not exact else spot.value
                     return Place(file=layer.name, line=line, column=column, key=dotted(path))
         return Place(file=self.layers[0].name if self.layers else "", key=dotted(path))
@@ -76,7 +84,7 @@ def scan(text: str, name: str) -> Scan:
     if len(text) > MAX_BYTES:
         return refused(name, "yaml-size", f"the file is larger than {MAX_BYTES:,} bytes", "a spec is data about data")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = read(yaml.compose, text)
     except yaml.MarkedYAMLError as error:
         return syntax_problem(error, name)
     except (yaml.YAMLError, ValueError) as error:
@@ -92,6 +100,19 @@ def scan(text: str, name: str) -> Scan:
     return Scan(spots=walk.spots, problems=tuple(walk.problems))
 
 
+def read(do: Callable[[str, Any], Any], text: str) -> Any:
+    """``yaml.compose`` or ``yaml.load`` of a text by libyaml, or by the loader in Python, whose complaints are plainer.
+
+    Libyaml's recursion does not notice where the stack ends, so what may be nested deeply is not for it: every level
+    takes one of these characters, or a line.
+    """
+    most = sum(map(text.count, ("[", "{", "- ", "-\t", "? ", "?\t", "\n", "\r", "\u2028", "\u2029", "\x85")))
+    if yaml.__with_libyaml__ and most < SHALLOW:
+        with suppress(yaml.YAMLError, ValueError):
+            return do(text, yaml.CSafeLoader)
+    return do(text, yaml.SafeLoader)
+
+
 def refused(name: str, rule: str, fact: str, hint: str) -> Scan:
     """A scan that found one problem with the whole file."""
     problem = Problem(rule=rule, fact=fact, hint=hint, place=Place(file=name, line=1, column=1))
@@ -102,8 +123,10 @@ def syntax_problem(error: yaml.MarkedYAMLError, name: str) -> Scan:
     """YAML's own complaint, at its own mark."""
     mark = error.problem_mark or error.context_mark
     place = Place(file=name, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
-    context = f" {error.context}" if error.context else ""
-    fact = f"not YAML: {error.problem}{context}"
+    parts = [part for part in (error.problem, error.context) if part]
+    if str(error.problem).startswith("but "):
+        parts.reverse()
+    fact = f"not YAML: {' '.join(parts)}"
     hint = "check the indentation, quotes and brackets here and on the line before"
     return Scan(spots={}, problems=(Problem(rule="yaml-syntax", fact=fact, hint=hint, place=place),))
 
@@ -128,7 +151,9 @@ class Walk:
         self.nodes += 1
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
             if not any(problem.rule == "yaml-depth" for problem in self.problems):
-                self.report(node, path, "yaml-depth", "too deep, or too many aliases", "write it out flat")
+                self.report(
+                    node, path[:SHOWN_DEPTH], "yaml-depth", "too deep, or too many aliases", "write it out flat"
+                )
             return
         if not path:
             self.spots[()] = Spot(key=start(node), value=start(node))

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Place, Problem
 from engine.plugins import Description, Kind, describe, find, names
-from engine.spec.model import Spec
+from engine.spec.model import KeyPath, Spec
+from engine.spec.positions import Layer, Positions, Spot, read, scan
+from engine.spec.project import source_roots
 from engine.spec.vocabulary import METRICS
 
 Asked = tuple[Kind, str]
+NOT_YAML = frozenset({"yaml-syntax", "yaml-size", "yaml-depth", "yaml-key", "yaml-boolean-key", "yaml-duplicate-key"})
+"""The rules of a spec's form that a schema's file keeps as well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchemaFile:
-    """A data schema as written: its columns (``None`` when it does not list them), or why it cannot be read."""
+    """A data schema as written: its columns (``None`` when it does not list them), or why it cannot be read.
+
+    Attributes:
+        file: how messages name it; empty when it is in the spec itself.
+        problems: what is wrong with the file as YAML.
+        known: the files that are there, when it is not.
+    """
 
     content: Mapping[str, Any]
     columns: tuple[str, ...] | None = None
     complaint: str = ""
+    file: str = ""
+    positions: Positions = Positions()
+    problems: tuple[Problem, ...] = ()
+    known: tuple[str, ...] = ()
+
+    def place(self, path: KeyPath, at: Literal["key", "value"] = "key") -> Place | None:
+        """Where a key of the schema is changed; ``None`` when that is in the spec."""
+        return self.positions.place(path, at) if self.file else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +54,17 @@ class Surroundings:
     variables: frozenset[str]
 
 
-def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str]) -> Surroundings:
-    """Read what the checks of ``spec`` need. ``folder`` is the spec's own, ``root`` the project's."""
+def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str], shown: Path = Path()) -> Surroundings:
+    """Read what the checks of ``spec`` need.
+
+    Args:
+        folder: the spec's own; ``root`` is the project's.
+        shown: how messages name ``folder``.
+    """
+    schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
     return Surroundings(
         plugins={asked: look_up(asked, root) for asked in plugins_of(spec)},
-        schemas={name: read_schema(source.schema_, folder) for name, source in spec.data.items() if source.schema_},
+        schemas={name: read_schema(schema, folder, shown) for name, schema in schemas.items()},
         metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
     )
@@ -53,11 +77,9 @@ def plugins_of(spec: Spec) -> Iterator[Asked]:
         yield "transform", transform.uses
     for detector in spec.monitor.detectors if spec.monitor else ():
         yield "detector", detector.uses
-
-
-def source_roots(root: Path) -> tuple[Path, ...]:
-    """Where a project's own modules are looked for: its root, and ``src`` below it."""
-    return tuple(folder for folder in (root, root / "src") if folder.is_dir())
+    for metric in spec.evaluate.metrics:
+        if ":" in metric:
+            yield "metric", metric
 
 
 def look_up(asked: Asked, root: Path) -> Description | EngineError:
@@ -69,29 +91,42 @@ def look_up(asked: Asked, root: Path) -> Description | EngineError:
         return error
 
 
-def read_schema(schema: str | Mapping[str, Any] | None, folder: Path) -> SchemaFile:
-    """A schema given inline or as a file beside the spec."""
+def read_schema(schema: str | Mapping[str, Any] | None, folder: Path, shown: Path = Path()) -> SchemaFile:
+    """A schema given inline or as a file beside the spec, of which ``shown`` is how messages name the folder."""
     if isinstance(schema, Mapping):
-        return understood(schema)
-    path = folder / str(schema)
+        return understood(SchemaFile(content=schema))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = (folder / str(schema)).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return SchemaFile(content={}, complaint=f'no schema file "{schema}" beside the spec')
-    except (OSError, UnicodeDecodeError) as error:
-        return SchemaFile(content={}, complaint=f'schema file "{schema}" cannot be read: {error}')
-    except yaml.YAMLError as error:
-        return SchemaFile(content={}, complaint=f'schema file "{schema}" is not YAML: {" ".join(str(error).split())}')
+        known = tuple(
+            str(Path(str(schema)).parent / path.name) for path in (folder / str(schema)).parent.glob("*.y*ml")
+        )
+        return SchemaFile(content={}, complaint=f'no schema file "{schema}" beside the spec', known=known)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return SchemaFile(content={}, complaint=f'schema file "{schema}" cannot be read: {reason}')
+    return read_schema_text(text, str(shown / str(schema)))
+
+
+def read_schema_text(text: str, file: str) -> SchemaFile:
+    """The schema that a file's text says, with what is wrong with it."""
+    seen = scan(text, file)
+    own = tuple(problem for problem in seen.problems if problem.rule in NOT_YAML)
+    if own:
+        return SchemaFile(content={}, file=file, problems=own)
+    content = read(yaml.load, text)
+    start = Positions(layers=(Layer(name=file, spots=seen.spots),))
     if not isinstance(content, Mapping):
-        return SchemaFile(content={}, complaint=f'schema file "{schema}" is not a mapping')
-    return understood(content)
+        top = Positions(layers=(Layer(name=file, spots={(): Spot(key=(1, 1), value=(1, 1))}),))
+        return SchemaFile(content={}, file=file, positions=top, complaint="the schema is not a mapping")
+    return understood(SchemaFile(content=content, file=file, positions=start))
 
 
-def understood(content: Mapping[str, Any]) -> SchemaFile:
+def understood(schema: SchemaFile) -> SchemaFile:
     """A schema with the columns that it lists."""
-    columns = content.get("columns")
+    columns = schema.content.get("columns")
     if columns is None:
-        return SchemaFile(content=content)
+        return schema
     if not isinstance(columns, Mapping):
-        return SchemaFile(content=content, complaint="the schema's `columns` is not a mapping of names to columns")
-    return SchemaFile(content=content, columns=tuple(str(name) for name in columns))
+        return replace(schema, complaint="the schema's `columns` is not a mapping of names to columns")
+    return replace(schema, columns=tuple(str(name) for name in columns))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "multilabel", "regression", "quantile", "ranking"]
 CLASSIFICATION: tuple[Task, ...] = ("binary", "multiclass")
+LABELLING: tuple[Task, ...] = (*CLASSIFICATION, "multilabel")
+VALUES: tuple[Task, ...] = ("regression", "quantile")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,27 +21,50 @@ class MetricInfo:
 
 
 METRICS: Mapping[str, MetricInfo] = {
-    "accuracy": MetricInfo(tasks=CLASSIFICATION),
-    "average_precision": MetricInfo(tasks=("binary",)),
+    "accuracy": MetricInfo(tasks=LABELLING),
+    "average_precision": MetricInfo(tasks=("binary", "multilabel")),
     "balanced_accuracy": MetricInfo(tasks=CLASSIFICATION),
-    "brier": MetricInfo(tasks=("binary",), greater_is_better=False),
-    "f1": MetricInfo(tasks=CLASSIFICATION),
-    "log_loss": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
-    "precision": MetricInfo(tasks=CLASSIFICATION),
-    "recall": MetricInfo(tasks=CLASSIFICATION),
-    "roc_auc": MetricInfo(tasks=CLASSIFICATION),
-    "mae": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "mape": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "mse": MetricInfo(tasks=("regression",), greater_is_better=False),
-    "r2": MetricInfo(tasks=("regression",)),
-    "rmse": MetricInfo(tasks=("regression",), greater_is_better=False),
+    "brier": MetricInfo(tasks=LABELLING, greater_is_better=False),
+    "brier_reliability": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "brier_resolution": MetricInfo(tasks=("binary",)),
+    "brier_uncertainty": MetricInfo(tasks=("binary",), greater_is_better=False),
+    "ece": MetricInfo(tasks=CLASSIFICATION, greater_is_better=False),
+    "f1": MetricInfo(tasks=LABELLING),
+    "f1_micro": MetricInfo(tasks=("multilabel",)),
+    "hamming_loss": MetricInfo(tasks=("multilabel",), greater_is_better=False),
+    "log_loss": MetricInfo(tasks=LABELLING, greater_is_better=False),
+    "precision": MetricInfo(tasks=LABELLING),
+    "precision_micro": MetricInfo(tasks=("multilabel",)),
+    "recall": MetricInfo(tasks=LABELLING),
+    "recall_micro": MetricInfo(tasks=("multilabel",)),
+    "roc_auc": MetricInfo(tasks=LABELLING),
+    "interval_coverage": MetricInfo(tasks=("quantile",)),
+    "mae": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mape": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mse": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "pinball": MetricInfo(tasks=("quantile",), greater_is_better=False),
+    "r2": MetricInfo(tasks=VALUES),
+    "rmse": MetricInfo(tasks=VALUES, greater_is_better=False),
+    "mean_average_precision": MetricInfo(tasks=("ranking",)),
+    "mrr": MetricInfo(tasks=("ranking",)),
+    "ndcg": MetricInfo(tasks=("ranking",)),
+    "ndcg_at_10": MetricInfo(tasks=("ranking",)),
 }
 """Metrics of predictions, computed on the ONNX model's answers."""
 
-PROPERTIES: tuple[str, ...] = ("model_mb", "onnx_parity")
-"""Figures of the model itself that a gate may limit; the same on every machine."""
+CALIBRATION: tuple[str, ...] = ("brier", "brier_reliability", "brier_resolution", "brier_uncertainty", "ece")
+"""Metrics whose verdict shows how probabilities and what happened agree."""
 
-MEASUREMENTS: tuple[str, ...] = ("latency_p50_ms", "latency_p99_ms")
+PARITY: tuple[str, ...] = ("onnx_label_flips", "onnx_parity", "onnx_parity_share")
+"""How far the native model and its ONNX form differ: labels, the largest difference, rows beyond a tolerance."""
+
+LEAKAGE: tuple[str, ...] = ("leaked_rows", "leaked_share", "identifier_features", "target_proxy_auc")
+"""What the training data tells of the test that a model should not know."""
+
+PROPERTIES: tuple[str, ...] = ("model_mb", *PARITY, *LEAKAGE)
+"""Figures of the model, or of what it was trained on, that a gate may limit; the same on every machine."""
+
+MEASUREMENTS: tuple[str, ...] = ("latency_p50_ms", "latency_p99_ms", "peak_memory_mb")
 """Figures that depend on the machine and the moment; byproducts of a run, never part of its identity."""
 
 FORMATS: Mapping[str, str] = {
@@ -55,6 +80,13 @@ FORMATS: Mapping[str, str] = {
 }
 """File name endings and the data formats that they mean."""
 
+SCHEMA_KEYS: tuple[str, ...] = (
+    "add_missing_columns", "api", "checks", "coerce", "columns", "dataframe_library", "description",
+    "drop_invalid_rows", "dtype", "index", "metadata", "multiindex", "name", "ordered", "report_duplicates",
+    "schema_type", "strict", "title", "unique", "unique_column_names", "version",
+)  # fmt: skip
+"""What pandera reads of a schema."""
+
 COLUMN_KEYS: tuple[str, ...] = (
     "checks", "coerce", "default", "description", "drop_invalid_rows", "dtype", "metadata", "nullable", "parsers",
     "regex", "report_duplicates", "required", "title", "unique",
@@ -69,6 +101,20 @@ COLUMN_CHECKS: tuple[str, ...] = (
 """Pandera's checks of a column. It passes over a name that it does not know, so a typo would check nothing."""
 
 PRODUCTION = "production"
+ALIASES: tuple[str, ...] = ("candidate", "canary", "shadow", PRODUCTION)
+"""The aliases that Engine itself knows; a model may have others."""
+
+
+NOT_NEGATIVE = ("log_loss", "mae", "mape", "mse", "rmse", *PROPERTIES, *MEASUREMENTS)
+
+
+def range_of(metric: str) -> tuple[float, float]:
+    """Between which values a metric lies: shares from 0 to 1, errors and figures from 0, r2 up to 1."""
+    if metric in NOT_NEGATIVE:
+        return 0.0, float("inf")
+    if metric not in METRICS:
+        return float("-inf"), float("inf")
+    return (float("-inf") if metric == "r2" else 0.0), 1.0
 
 
 def format_of(path: str) -> str | None:

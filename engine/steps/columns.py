@@ -53,6 +53,18 @@ def require_target(table: pa.Table, name: str) -> pa.ChunkedArray:
     return require_column(table, name, "target")
 
 
+def require_targets(table: pa.Table, target: str | Sequence[str]) -> list[str]:
+    """The names of the target column, or of each of several.
+
+    Raises:
+        StepFailed: for one that is not there.
+    """
+    names = [target] if isinstance(target, str) else list(target)
+    for name in names:
+        require_target(table, name)
+    return names
+
+
 def datatype(name: str, role: str, kind: pa.DataType, key: str) -> ScalarType:
     """The V2 datatype of a column in its role."""
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

@@ -41,11 +41,14 @@ def run(inputs: Inputs, _: Mapping[str, Any], context: Context) -> Outputs:
 
 def signature(model: Model, task: TrainingTask, names: list[str]) -> dict[str, object]:
     """How the model is asked and what it answers: the features in the order of the spec, and the classes."""
-    classes = model.classes
+    kind = task_of(model, task)
+    classes = task.labels if kind == "multilabel" else model.classes
+    more = {"levels": levels_of(model)} if kind == "quantile" else {}
     return {
-        "task": task_of(classes),
-        "target": task.target,
+        "task": kind,
+        "target": list(task.labels) or task.target,
         "classes": None if classes is None else [plain_class(item) for item in classes],
+        **more,
         "inputs": [
             {"name": feature.name, "role": feature.role, "datatype": feature.datatype, "shape": [-1, 1]}
             for feature in task.features
@@ -54,11 +57,36 @@ def signature(model: Model, task: TrainingTask, names: list[str]) -> dict[str, o
     }
 
 
-def task_of(classes: tuple[object, ...] | None) -> str:
-    """What kind of prediction it is."""
+def task_of(model: Model, task: TrainingTask) -> str:
+    """What kind of prediction it is.
+
+    Raises:
+        PluginFailed: when the model has classes, and the spec several labels or groups.
+    """
+    classes = model.classes
+    wanted = "multilabel" if task.labels else "ranking" if task.group is not None else ""
+    if wanted and classes is not None:
+        asked = "several targets" if task.labels else f"a group, {task.group}"
+        fact = f"the spec has {asked}, and the trainer made a classifier of {len(classes)} classes"
+        raise PluginFailed(fact, hint="choose a trainer that is made for it", key="uses")
+    if wanted:
+        return wanted
     if classes is None:
-        return "regression"
+        return "quantile" if levels_of(model) else "regression"
     return "binary" if len(classes) == 2 else "multiclass"
+
+
+def levels_of(model: Model) -> list[float]:
+    """The levels of the quantiles that a model gives, if it gives any.
+
+    Raises:
+        PluginFailed: when they are not between 0 and 1, or do not ascend.
+    """
+    levels = [float(level) for level in getattr(model, "quantiles", None) or ()]
+    if levels != sorted(set(levels)) or not all(0 < level < 1 for level in levels):
+        hint = "give them ascending between 0 and 1, as (0.1, 0.5, 0.9)"
+        raise PluginFailed(f"the model's quantiles {levels} are no levels", hint=hint, key="uses")
+    return levels
 
 
 def plain_class(value: object) -> str | int | bool:

@@ -1,4 +1,4 @@
-"""How long one prediction takes."""
+"""How long one prediction takes, by the call that the server makes."""
 
 from __future__ import annotations
 
@@ -7,24 +7,44 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from engine.serve.onnx import Session
+from engine.serve.onnx import Session, open_session
+from engine.steps.columns import require_rows
+from engine.steps.context import Context
+from engine.steps.machine import machine
+from engine.steps.model import Inputs
+from engine.steps.verdict import Gate, Verdict, bounded
 
 WARM_UP = 50
 REQUESTS = 1000
 
 
+def judge(gate: Gate, inputs: Inputs, context: Context) -> Verdict:
+    """A percentile of the time of one-row requests, on this machine, now.
+
+    Raises:
+        StepFailed: when there are no rows to ask about.
+    """
+    table = context.table(inputs["table"])
+    require_rows(table, "the evaluation data", "evaluate.data")
+    found = latencies(open_session(context.data(inputs["model"])), table)
+    method = f"{found['requests']:,} requests of one row, one after the other"
+    verdict = bounded(gate, found[gate["metric"]], method=method, machine=machine(), latencies=found)
+    return {**verdict, "reason": f"{verdict['reason']} (measured: {method})"}
+
+
 def latencies(session: Session, table: pa.Table) -> dict[str, float]:
-    """Percentiles of the time of one-row predictions, tensors included, in milliseconds.
+    """Percentiles of the time of one-row predictions by the server's own session, in milliseconds.
 
     The rows are taken evenly from ``table``. The first 50 predictions are not counted.
     """
     rows = np.linspace(0, table.num_rows - 1, WARM_UP + REQUESTS).astype(int)
     names = [tensor.name for tensor in session.inputs]
     columns = session.columns(table.select(names).take(pa.array(rows)))
+    requests = [{name: column[at : at + 1] for name, column in columns.items()} for at in range(WARM_UP + REQUESTS)]
     taken = []
-    for index in range(WARM_UP + REQUESTS):
+    for request in requests:
         started = time.perf_counter()
-        session.run({name: column[index : index + 1] for name, column in columns.items()})
+        session.run(request)
         taken.append((time.perf_counter() - started) * 1000)
     p50, p99 = np.percentile(taken[WARM_UP:], [50, 99])
     return {"latency_p50_ms": float(p50), "latency_p99_ms": float(p99), "requests": REQUESTS}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from engine.registry.registry import Registry
+from engine.registry.sqlite import SqliteRegistry
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
 
@@ -31,7 +31,8 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     refusing = [title for title, passed in verdicts(inputs, context) if not passed and title not in params["warn"]]
     if refusing:
         return Outputs(artifacts={"package": package}, byproducts={"version": None, "refused_by": refusing})
-    version = Registry(context.home / "registry.db").reserve(params["name"], inputs["model"].digest, package.digest)
+    registry = SqliteRegistry(context.home / "registry.db")
+    version = registry.reserve(params["name"], inputs["model"].digest, package.digest)
     return Outputs(artifacts={"package": package}, byproducts={"version": version, "refused_by": []})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.plugins import PluginFailed, Trainer, TrainingTask, find, load
-from engine.steps.columns import features_of, require_rows, require_target
+from engine.steps.columns import features_of, require_column, require_rows, require_targets
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
 
@@ -21,10 +21,14 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
     """
     table = context.table(inputs["table"])
     require_rows(table, "the training data", "data")
-    require_target(table, params["target"])
+    targets = require_targets(table, params["target"])
+    if params.get("group") is not None:
+        require_column(table, params["group"], "group")
     task = TrainingTask(
         features=features_of(table, params["features"]),
-        target=params["target"],
+        target=targets[0],
+        labels=tuple(targets) if len(targets) > 1 else (),
+        group=params.get("group"),
         seed=params["seed"],
         cpus=context.cpus,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.digest import sha256
-from engine.store.objects import write_once
 
 
 def write_checked(path: Path, data: bytes) -> None:
@@ -14,6 +13,8 @@ def write_checked(path: Path, data: bytes) -> None:
     Raises:
         StorageFull, StorageUnwritable: when the disk says so; nothing is left behind.
     """
+    from engine.store.objects import write_once  # whoever only reads needs nothing of the store
+
     write_once(path, data + last_line(data))
 
 

@@ -160,7 +160,7 @@ class Connections:
         return found
 
     @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
         """A write: all of it or nothing. The file is made when it is not there.
 
         Args:

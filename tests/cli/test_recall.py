@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.recall import recall
+from engine.api import prepare_spec
+from engine.recall import note, recall, remember
 from engine.store.sqlite import close_kept
 from engine.wiring import open_home
 from projects import SCHEMA, Done, Project, make_project, numbers
@@ -118,6 +119,31 @@ def test_it_says_what_it_says_without(project: Project, answer: Answer) -> None:
     assert answer(project.root, "run", "spec.yaml", "--inline", "--json").json == again
     assert again["executed"] is False
     assert {step["status"] for step in again["steps"]} == {"cached"}
+
+
+EDITED = {
+    "the spec": append("spec.yaml"),
+    "the schema": append("schema.yaml"),
+    "the trainer": append("my_trainer.py"),
+    "a new module": write("src/helper.py", "x = 1\n"),
+    "the baseline": lambda p: open_home(p.root).registry.set_alias("numbers", "production", 1),
+}
+
+
+@pytest.mark.parametrize("change", EDITED.values(), ids=EDITED)
+def test_what_is_edited_while_a_run_goes_on_is_not_taken_for_what_it_ran(
+    project: Project, change: Callable[[Project], object]
+) -> None:
+    prepared = prepare_spec("spec.yaml")
+    noted = note(prepared, open_home(project.root))
+    change(project)
+    remember(noted, {})
+    assert recall("spec.yaml", []) is None
+
+
+def test_a_report_beside_the_sources_changes_no_answer(project: Project) -> None:
+    (project.root / "report.md").write_text("text")
+    assert recall("spec.yaml", []) is not None
 
 
 def test_fresh_is_never_answered_so(project: Project, answer: Answer) -> None:

@@ -31,6 +31,14 @@ class Trainer:
     def fit(self, table, task): ...
 
 
+def share(y_true, y_pred):
+    """Takes too little for a metric."""
+
+
+def loss(y_true, y_pred, y_score, weights, rate=2.0):
+    """Could be a metric."""
+
+
 class Open:
     """Takes anything."""
 
@@ -69,7 +77,10 @@ def changed(text: str, replace: dict[str, str]) -> str:
 
 def problems(folder: Path, case: dict[str, Any]) -> tuple[Problem, ...]:
     """Everything that is said of a case."""
-    (folder / "spec.yaml").write_text(changed(BASE, case.get("replace", {})) + case.get("append", ""))
+    text = case.get("text", changed(BASE, case.get("replace", {})) + case.get("append", ""))
+    for name, content in {**case.get("files", {}), "spec.yaml": text}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
     try:
         return load("spec.yaml", case.get("overrides", ()), folder).warnings
     except SpecInvalid as error:
@@ -94,3 +105,40 @@ def test_every_rule_of_the_checks_has_a_case() -> None:
     covered = {said.split()[1] for case in CASES.values() for said in case["says"]}
     assert len(rules) > 20
     assert rules <= covered
+
+
+# -- how good the answers are ----------------------------------------------------------------------------------
+
+TYPOS = {name: case for name, case in CASES.items() if "meant" in case}
+QUOTED = re.compile(r"""["'`]([^"'`]+)["'`]""")
+
+
+def first_problem(folder: Path, case: dict[str, Any]) -> Problem:
+    """What is said of the typing error in a case."""
+    found = problems(folder, case)
+    return next((problem for problem in found if problem.severity == "error"), found[0])
+
+
+def test_the_corpus_has_enough_cases_and_typing_errors() -> None:
+    assert len([case for case in CASES.values() if case["says"]]) >= 150
+    assert len(TYPOS) >= 50
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_place_is_that_of_the_word_that_is_wrong(folder: Path, name: str) -> None:
+    for problem in problems(folder, CASES[name]):
+        place = problem.place
+        if not place.line or problem.rule in ("yaml-syntax", "yaml-empty", "yaml-mapping", "yaml-key", "yaml-depth"):
+            continue
+        line = (folder / place.file).read_text().splitlines()[place.line - 1]
+        there = line[place.column - 1 :].lstrip("\"'")
+        words = [place.key.rpartition(".")[2], *QUOTED.findall(problem.fact), *QUOTED.findall(place.key)]
+        is_section = words[0].isdigit() or problem.rule in ("key-missing", "parameter-missing")
+        is_value = line[: place.column - 1].rstrip(" \"'").endswith(f"{words[0]}:")
+        assert is_section or is_value or any(there.startswith(word) for word in words), (there, words)
+
+
+def test_nine_of_ten_suggestions_are_what_was_meant(folder: Path) -> None:
+    said = {name: first_problem(folder, case) for name, case in TYPOS.items()}
+    wrong = {name: str(one) for name, one in said.items() if getattr(one.hint, "nearest", "") != TYPOS[name]["meant"]}
+    assert len(wrong) <= len(TYPOS) / 10, "\n".join(f"{name}: {one}" for name, one in wrong.items())

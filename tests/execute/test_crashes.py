@@ -102,7 +102,7 @@ def test_a_run_that_is_killed_at_many_moments_leaves_nothing_wrong_and_the_next_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_run_that_is_killed_at_any_moment_leaves_nothing_wrong_and_the_next_one_goes_on(
     whole: tuple[Project, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -102,7 +102,7 @@ def test_forty_runs_that_are_killed_at_random_moments_leave_nothing_wrong_and_th
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_two_hundred_runs_that_are_killed_at_random_moments(whole: Any, born: Nursery, tmp_path: Path) -> None:
     assert killed_inline(MANY, 2, whole, born, tmp_path) > MANY / 4
 

@@ -113,12 +113,18 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_named(lake: EmbeddedLake, tm
     assert str(folder.value) == f"{tmp_path}: cannot be read: Is a directory; name a file that you may read"
 
 
-@pytest.mark.parametrize("repository", ["flights", "mine"])
-def test_an_empty_lake_says_how_to_get_the_sample(tmp_path: Path, repository: str) -> None:
+@pytest.mark.parametrize(
+    ("repository", "hint"),
+    [
+        ("flights", "`engine quickstart` creates the sample"),
+        ("mine", "`engine lake repos create mine` makes it; put data there before you run"),
+    ],
+)
+def test_an_empty_lake_says_how_to_get_data(tmp_path: Path, repository: str, hint: str) -> None:
     lake = EmbeddedLake(tmp_path / "none" / "lake", ObjectStore(tmp_path / "none" / "objects"))
     with pytest.raises(UsageError) as raised:
         lake.resolve(repository, "main")
-    assert str(raised.value) == f"no repository '{repository}'; `engine quickstart` creates the sample"
+    assert str(raised.value) == f"no repository '{repository}'; {hint}"
     assert not (tmp_path / "none").exists()
 
 

@@ -14,6 +14,7 @@ from engine.cli.plan import outputs_of
 from engine.pipeline import plan_before
 from engine.plan.render import status_of
 from engine.plan.why import ALWAYS, reasons
+from engine.wiring import open_home
 from projects import Project, engine, make_project, numbers
 
 NOTHING: Callable[[Project], object] = lambda project: None  # noqa: E731
@@ -94,6 +95,19 @@ def test_what_is_no_identity_leaves_nothing_to_run(
     change(project)
     prepared = prepare_spec(project.spec, overrides)
     assert prepared.desk.records.answer(prepared.resolved.run_id) is not None
+
+
+def test_a_baseline_that_moved_is_why_it_is_evaluated_and_compared_with_anew(project: Project) -> None:
+    registry = open_home(project.root).registry
+    for override in ("train.with.ridge=1", "train.with.ridge=2"):
+        run(prepare_spec(project.spec, [f"+{override}"]), inline=True)
+    registry.set_alias("numbers", "production", 1)
+    run(project.spec, inline=True)
+    registry.set_alias("numbers", "production", 2)
+    found = {id: why for id, (status, why) in told(project).items() if status == "would run"}
+    assert found.pop("register") == (ALWAYS,)
+    assert set(found) == {"evaluate.production", "gate.mae.max_drop@production"}
+    assert set(found.values()) == {("baseline: version 1 -> 2",)}
 
 
 def test_a_step_whose_output_is_the_same_cuts_off_what_follows(project: Project) -> None:

@@ -11,7 +11,7 @@ import pytest
 from engine.digest import sha256
 from engine.errors import EngineError
 from engine.record.pins import pins
-from engine.registry.registry import Registry
+from engine.registry.sqlite import SqliteRegistry
 from engine.wiring import open_home
 from projects import engine, make_project
 
@@ -61,7 +61,7 @@ def test_a_database_that_cannot_be_read_stops_the_collector(tmp_path: Path) -> N
 
 
 def test_a_reserved_version_is_pinned_before_its_run_is_recorded(tmp_path: Path) -> None:
-    Registry(tmp_path / "registry.db").reserve("model", DIGESTS[0], DIGESTS[1])
+    SqliteRegistry(tmp_path / "registry.db").reserve("model", DIGESTS[0], DIGESTS[1])
     assert {DIGESTS[0], DIGESTS[1]} <= pins(tmp_path)
 
 

@@ -16,6 +16,7 @@ from engine.api import prepare_spec, run
 from engine.pipeline import execute, prepare_parts
 from engine.record.parts import PARTS, Parts, differing, mixed, parts_of
 from engine.store.objects import ObjectStore
+from engine.store.sqlite import close_kept
 from engine.wiring import bench, open_home
 from projects import TRAINER, Done, Project, engine, make_project, numbers
 
@@ -66,6 +67,7 @@ def test_every_artifact_is_the_same_although_sources_spec_and_branches_are_gone_
 def test_nothing_of_it_stays_and_nothing_is_recorded(copied: Project) -> None:
     before = {path: path.stat().st_size for path in copied.home.rglob("*") if path.is_file()}
     assert reproduce(copied).code == 0
+    close_kept()
     after = {path: path.stat().st_size for path in copied.home.rglob("*") if path.is_file()}
     assert {path.name for path in after.keys() - before.keys()} == set()
 

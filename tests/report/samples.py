@@ -90,7 +90,8 @@ def run(**changes: Any) -> dict[str, Any]:
 
 def slice_of(value: Any, rows: int, auc: float) -> dict[str, Any]:
     metrics = {"roc_auc": auc, "average_precision": auc - 0.24, "brier": 0.85 - auc}
-    return {"value": value, "rows": rows, "metrics": metrics}
+    intervals = {name: [found - 0.01, found + 0.01] for name, found in metrics.items()}
+    return {"value": value, "rows": rows, "metrics": metrics, "intervals": intervals}
 
 
 def evaluation(**changes: Any) -> dict[str, Any]:
@@ -103,7 +104,10 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         "rows": 28293,
         "classes": [False, True],
         "positive": True,
-        "metrics": {name: {"value": value, "rows": 28293} for name, value in metrics.items()},
+        "metrics": {
+            name: {"value": value, "rows": 28293, "low": value - 0.0067, "high": value + 0.0067, "confidence": 0.95}
+            for name, value in metrics.items()
+        },
         "slices": {
             "origin": [slice_of("EWR", 10011, 0.6702), slice_of("JFK", 9870, 0.6688), slice_of("LGA", 8412, 0.6415)],
             "carrier": [

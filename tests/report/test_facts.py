@@ -63,3 +63,18 @@ def test_points_of_a_curve_without_a_number_are_left_out() -> None:
 def test_a_histogram_whose_edges_do_not_fit_or_ascend_is_not_drawn(edges: list[int]) -> None:
     curves = {"residuals": {"edges": edges, "counts": [3, 4]}}
     assert facts(Report(run={}, evaluation={"curves": curves})).residuals is None
+
+
+def test_a_gate_has_its_interval_and_rows_where_the_verdict_has_them() -> None:
+    gates = [{"name": "a", "low": 0.1, "high": 0.3, "rows": 50}, {"name": "b", "low": None, "high": 0.3}, {"name": "c"}]
+    found = facts(Report(run={"gates": gates})).gates
+    assert [(gate.interval, gate.rows) for gate in found] == [((0.1, 0.3), 50), (None, None), (None, None)]
+    shown = markdown(Report(run={"name": "m", "gates": gates[:1]}))
+    assert "[0.1000, 0.3000]" in shown
+
+
+def test_a_measurement_has_its_machine() -> None:
+    machine = {"cpu": "EPYC <b>", "cores": 4, "cores_usable": 2}
+    run = {"name": "m", "gates": [{"name": "a", "measured": True, "machine": machine}]}
+    assert facts(Report(run=run)).gates[0].machine == "EPYC <b>, 2 of 4 cores"
+    assert "(measured on EPYC &lt;b&gt;, 2 of 4 cores)" in markdown(Report(run=run))

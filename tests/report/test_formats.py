@@ -245,3 +245,41 @@ def test_html_follows_the_reader_into_the_dark_and_onto_paper() -> None:
     page = html(samples.passed())
     assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_metric_is_shown_with_its_interval(form: str) -> None:
+    ungated = Report(run=samples.run(gates=[]), evaluation=samples.evaluation())
+    said = FORMATS[form](ungated)
+    assert "[0.6546, 0.6680]" in said
+    assert "95 %" in said
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_a_slice_is_shown_with_its_interval(form: str) -> None:
+    report = samples.passed()
+    assert report.evaluation is not None
+    part = report.evaluation["slices"]["origin"][0]  # type: ignore[index]
+    low, high = part["intervals"]["roc_auc"]
+    assert f"[{low:.4f}, {high:.4f}]" in FORMATS[form](report)
+
+
+def test_a_metric_without_an_interval_has_none_and_no_empty_column() -> None:
+    metrics = {"mae": {"value": 1.5, "rows": 3, "low": None, "high": None, "confidence": 0.95, "method": None}}
+    said = plain(Report(run=samples.run(gates=[], metrics={}), evaluation={"metrics": metrics}))
+    assert "metric       mae  1.500  3 rows" in said
+
+
+@pytest.mark.parametrize("form", ["plain", "markdown", "html"])
+def test_a_report_says_by_what_rows_were_weighted(form: str) -> None:
+    said = FORMATS[form](Report(run=samples.run(), evaluation=samples.evaluation(weights="seats")))
+    assert "seats" in said
+    assert "eight" in said
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_each_of_several_labels_is_shown_like_a_slice(form: str) -> None:
+    labels = [{"value": "delayed", "rows": 9, "metrics": {"f1": 0.4321}, "intervals": {"f1": [0.4, 0.5]}}]
+    said = FORMATS[form](Report(run=samples.run(), evaluation=samples.evaluation(labels=labels)))
+    assert "delayed" in said
+    assert "0.4321" in said

@@ -15,9 +15,11 @@ from engine.digest import plain
 from engine.errors import Failed, StorageFull, StorageUnwritable, UsageError
 from engine.report import write as writer
 from engine.report.model import Report
-from engine.report.write import FORMATS, parse_target, write
+from engine.report.write import FORMATS, check, parse_target, write
 from projects import read_only
 from report import samples
+
+KNOWN = "html, json, md, junit, sarif, openmetrics, dotenv, issue"
 
 
 @pytest.mark.parametrize(
@@ -35,10 +37,10 @@ def test_a_target_is_a_format_and_a_path(text: str, parsed: tuple[str, Path]) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("out.html", "--report: 'out.html' is not FORMAT=PATH; write html=report.html; known formats: html, json, md"),
-        ("html=", "--report: 'html=' is not FORMAT=PATH; write html=report.html; known formats: html, json, md"),
-        ("htm=x", "--report: no report format 'htm'; did you mean \"html\"? known formats: html, json, md"),
-        ("pdf=x", "--report: no report format 'pdf'; known formats: html, json, md"),
+        ("out.html", f"--report: 'out.html' is not FORMAT=PATH; write html=report.html; known formats: {KNOWN}"),
+        ("html=", f"--report: 'html=' is not FORMAT=PATH; write html=report.html; known formats: {KNOWN}"),
+        ("htm=x", f"--report: no report format 'htm'; did you mean \"html\"? known formats: {KNOWN}"),
+        ("pdf=x", f"--report: no report format 'pdf'; known formats: {KNOWN}"),
     ],
 )
 def test_a_wrong_target_is_told_the_formats_there_are(text: str, message: str) -> None:
@@ -116,6 +118,39 @@ def test_what_cannot_be_written_is_named_and_not_a_temporary_file(closed: Path, 
     with pytest.raises(StorageUnwritable) as raised:
         write(samples.bare(), f"md={closed / path}")
     assert raised.value.place == str(closed / place)
+
+
+@pytest.mark.parametrize("path", ["r.md", "new/r.md", "new/folder/r.md"])
+def test_what_cannot_be_written_is_said_before_anything_runs(closed: Path, path: str) -> None:
+    with pytest.raises(StorageUnwritable) as raised:
+        check([("md", closed / path)])
+    assert raised.value.place == str(closed)
+
+
+def test_a_check_refuses_a_parent_that_is_a_file_a_folder_and_one_path_for_two_reports(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failed, match="is no folder"):
+        check([("md", tmp_path / "file" / "r.md")])
+    with pytest.raises(UsageError, match="is a folder"):
+        check([("md", tmp_path)])
+    with pytest.raises(UsageError, match="md and html are to be written to one file"):
+        check([("md", tmp_path / "r"), ("html", tmp_path / "new" / ".." / "r")])
+
+
+def test_a_check_creates_nothing(tmp_path: Path) -> None:
+    check([("md", tmp_path / "new" / "r.md"), ("html", tmp_path / "new" / "r.html")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        check([("md", pipe)])
+        write(samples.bare(), f"md={pipe}")
+        assert reader.stdout is not None
+        assert b"FAILED" in reader.stdout.read()
+    assert pipe.is_fifo()
 
 
 def test_importing_the_writers_loads_neither_rich_nor_jinja() -> None:

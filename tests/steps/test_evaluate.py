@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper
+from threadpoolctl import threadpool_limits
 
 from engine.errors import DigestMismatch, StepFailed
 from engine.steps import evaluate, gate
@@ -97,7 +98,7 @@ def test_the_metrics_are_those_of_the_onnx_models_answers(context: Context) -> N
     found = evaluation(context)["metrics"]
     p, true = X.astype(np.float32).astype(float), Y == "yes"
     pairs = p[true][:, None] - p[~true][None, :]
-    assert found["roc_auc"] == {"value": pytest.approx(np.mean(pairs > 0)), "rows": 400}
+    assert (found["roc_auc"]["value"], found["roc_auc"]["rows"]) == (pytest.approx(np.mean(pairs > 0)), 400)
     assert found["brier"]["value"] == pytest.approx(np.mean((p - true) ** 2))
 
 
@@ -179,6 +180,45 @@ def test_a_model_whose_bytes_were_altered_is_not_judged(context: Context) -> Non
     path.write_bytes(probability_is_x(0.5))
     with pytest.raises(DigestMismatch):
         judged(context, model=digest, version=1)
+
+
+def answering(classes: list[Any]) -> bytes:
+    """A model that always answers the first of its classes, which its labels are."""
+    kind = TensorProto.STRING if isinstance(classes[0], str) else TensorProto.INT64
+    nodes = [
+        helper.make_node("MatMul", ["x", "none"], ["nothing"]),
+        helper.make_node("Softmax", ["nothing"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["place"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["classes", "place"], ["label"]),
+    ]
+    constants = [
+        helper.make_tensor("none", TensorProto.FLOAT, [1, len(classes)], [0.0] * len(classes)),
+        helper.make_tensor("classes", kind, [len(classes)], classes),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])]
+    outputs = [
+        helper.make_tensor_value_info("label", kind, [None]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, len(classes)]),
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("classes", "fact"),
+    [
+        (["no", "perhaps", "yes"], "the model knows 3 classes, and 2 are judged"),
+        (["never", "yes"], 'the model answers "never", and the classes are no, yes'),
+    ],
+)
+def test_a_baseline_that_knows_other_classes_is_an_error_and_no_comparison(
+    context: Context, classes: list[Any], fact: str
+) -> None:
+    with pytest.raises(StepFailed) as raised:
+        judged(context, model=context.store.put(answering(classes)), version=1)
+    assert raised.value.fact == fact
+    assert judged(context, model=context.store.put(answering(["no", "yes"])), version=1)
 
 
 # -- gates against a baseline ----------------------------------------------------------------------------------
@@ -268,3 +308,23 @@ def test_a_missing_and_a_doubled_column_are_refused() -> None:
     doubled = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     with pytest.raises(StepFailed, match='2 columns are called "x"'):
         require_column(doubled, "x", "target")
+
+
+# -- byte for byte ---------------------------------------------------------------------------------------------
+
+
+def test_the_evaluation_is_the_same_bytes_whatever_the_number_of_threads(context: Context) -> None:
+    random = np.random.default_rng(3)
+    x = random.random(40_000)
+    table = pa.table(
+        {"x": x, "y": np.where(random.random(40_000) < x, "yes", "no"), "seats": random.gamma(2, size=40_000)}
+    )
+    slices = [{"column": "x", "ranges": [0.3, 0.6]}]
+    metrics = ["roc_auc", "average_precision", "brier", "f1", "log_loss"]
+    for weights in (None, "seats"):
+        found = []
+        for threads in (1, 2):
+            with threadpool_limits(threads):
+                made = judged(context, table, metrics, slices, weights=weights)  # type: ignore[arg-type]
+                found.append([artifact.digest for artifact in made.values()])
+        assert found[0] == found[1]

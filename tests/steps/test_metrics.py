@@ -2,81 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as sk
 
 from engine.spec.vocabulary import METRICS, Task
 from engine.steps.compare import bootstrap, delong_error, difference
 from engine.steps.metrics import FUNCTIONS, Judged, compute, is_for, rank_auc
+from judged import BINARY, CLASS, EXPECTED, GUESS, MULTI, REGRESSION, SCORE, SIDES, TRUE, VALUES, WEIGHTS, N, weighing
 
 RANDOM = np.random.default_rng(0)
-N = 400
-TRUE = (RANDOM.random(N) < 0.4).astype(np.int64)
-SCORE = 0.3 * TRUE + 0.7 * RANDOM.random(N)
-BINARY = Judged(task="binary", true=TRUE, label=(SCORE > 0.5).astype(np.int64), score=SCORE, classes=2)
-CLASS = RANDOM.integers(0, 3, N)
-PROBABILITIES = RANDOM.dirichlet([1, 1, 1], N) * 0.5 + 0.5 * np.eye(3)[CLASS]
-MULTI = Judged(task="multiclass", true=CLASS, label=PROBABILITIES.argmax(axis=1), score=PROBABILITIES, classes=3)
-VALUES = RANDOM.normal(10, 2, N)
-GUESS = VALUES + RANDOM.normal(size=N)
-REGRESSION = Judged(task="regression", true=VALUES, label=GUESS, score=GUESS)
 
-EXPECTED: list[tuple[str, Judged, float]] = [
-    ("accuracy", BINARY, np.mean(BINARY.label == TRUE)),
-    ("average_precision", BINARY, sk.average_precision_score(TRUE, SCORE)),
-    ("balanced_accuracy", BINARY, sk.balanced_accuracy_score(TRUE, BINARY.label)),
-    ("brier", BINARY, sk.brier_score_loss(TRUE, SCORE)),
-    ("f1", BINARY, sk.f1_score(TRUE, BINARY.label)),
-    ("log_loss", BINARY, sk.log_loss(TRUE, SCORE)),
-    ("precision", BINARY, sk.precision_score(TRUE, BINARY.label)),
-    ("recall", BINARY, sk.recall_score(TRUE, BINARY.label)),
-    ("roc_auc", BINARY, sk.roc_auc_score(TRUE, SCORE)),
-    ("accuracy", MULTI, sk.accuracy_score(CLASS, MULTI.label)),
-    ("balanced_accuracy", MULTI, sk.balanced_accuracy_score(CLASS, MULTI.label)),
-    ("f1", MULTI, sk.f1_score(CLASS, MULTI.label, average="macro")),
-    ("log_loss", MULTI, -np.mean(np.log(PROBABILITIES[np.arange(N), CLASS]))),
-    ("precision", MULTI, sk.precision_score(CLASS, MULTI.label, average="macro")),
-    ("recall", MULTI, sk.recall_score(CLASS, MULTI.label, average="macro")),
-    ("roc_auc", MULTI, sk.roc_auc_score(CLASS, PROBABILITIES, multi_class="ovr")),
-    ("mae", REGRESSION, np.mean(np.abs(VALUES - GUESS))),
-    ("mape", REGRESSION, np.mean(np.abs((VALUES - GUESS) / VALUES))),
-    ("mse", REGRESSION, np.mean((VALUES - GUESS) ** 2)),
-    ("r2", REGRESSION, 1 - np.sum((VALUES - GUESS) ** 2) / np.sum((VALUES - VALUES.mean()) ** 2)),
-    ("rmse", REGRESSION, np.sqrt(np.mean((VALUES - GUESS) ** 2))),
-]
+IDS = [f"{name} {task}" for name, task, _ in EXPECTED]
 
 
-@pytest.mark.parametrize(("name", "judged", "value"), EXPECTED, ids=[f"{n} {j.task}" for n, j, _ in EXPECTED])
-def test_a_metric_is_what_its_name_says(name: str, judged: Judged, value: float) -> None:
-    assert compute(name, judged) == pytest.approx(value, rel=1e-12)
+@pytest.mark.parametrize(("name", "task", "expected"), EXPECTED, ids=IDS)
+def test_a_metric_is_what_scikit_learn_says_with_and_without_weights(name: str, task: Task, expected: Any) -> None:
+    assert compute(name, SIDES[task]) == pytest.approx(expected(SIDES[task], None), rel=1e-12)
+    assert compute(name, weighing(SIDES[task])) == pytest.approx(expected(SIDES[task], WEIGHTS), rel=1e-12)
 
 
 def test_every_metric_is_compared_for_every_task_that_it_has() -> None:
-    assert {(name, judged.task) for name, judged, _ in EXPECTED} == {
+    assert {(name, task) for name, task, _ in EXPECTED} == {
         (name, task) for name, info in METRICS.items() for task in info.tasks
     }
     assert set(FUNCTIONS) == set(METRICS)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_more_is_better_or_less_is_better_as_the_vocabulary_says(name: str) -> None:
-    task = METRICS[name].tasks[0]
-    noisy = {"binary": BINARY, "multiclass": MULTI, "regression": REGRESSION}[task]
-    right = noisy.true.astype(float) if task != "multiclass" else np.eye(3)[noisy.true]
-    label = noisy.true if task != "regression" else right
-    perfect = Judged(task=task, true=noisy.true, label=label, score=right, classes=noisy.classes)
-    best, usual = compute(name, perfect), compute(name, noisy)
+@pytest.mark.parametrize(("name", "task", "_"), EXPECTED, ids=IDS)
+def test_a_row_of_weight_two_is_two_rows(name: str, task: Task, _: Any) -> None:
+    side = SIDES[task]
+    often = RANDOM.integers(0, 3, N)
+    if side.groups is not None:
+        often = np.repeat(RANDOM.integers(1, 3, side.groups.max() + 1), np.bincount(side.groups))
+        twice = np.concatenate([np.arange(N), np.flatnonzero(often == 2)])
+        groups = np.concatenate([side.groups, side.groups[often == 2] + 1000])
+        repeated = replace(side.rows(twice), groups=groups)
+    else:
+        repeated = side.rows(np.repeat(np.arange(N), often))
+    counted = replace(side, weights=often.astype(float))
+    assert compute(name, counted) == pytest.approx(compute(name, repeated), rel=1e-12)
+
+
+def perfect(task: Task) -> Judged:
+    """The truth as a prediction."""
+    side = SIDES[task]
+    score = np.eye(3)[side.true] if task == "multiclass" else side.true.astype(float)
+    if task == "quantile":
+        score = side.true[:, None] + np.array([-0.01, 0, 0.01])
+    return replace(side, label=side.true, score=score)
+
+
+@pytest.mark.parametrize(("name", "task", "_"), EXPECTED, ids=IDS)
+def test_more_is_better_or_less_is_better_as_the_vocabulary_says(name: str, task: Task, _: Any) -> None:
+    best, usual = compute(name, perfect(task)), compute(name, SIDES[task])
     assert best is not None
     assert usual is not None
     assert (best > usual) == METRICS[name].greater_is_better
 
 
-@pytest.mark.parametrize(("name", "task", "answer"), [("mae", "binary", False), ("roc_auc", "multiclass", True), ("brier", "multiclass", False), ("a.plugin", "regression", True)])  # fmt: skip
+@pytest.mark.parametrize(("name", "task", "answer"), [("mae", "binary", False), ("roc_auc", "multiclass", True), ("hamming_loss", "multiclass", False), ("a.plugin", "regression", True)])  # fmt: skip
 def test_a_metric_is_for_its_tasks(name: str, task: Task, answer: bool) -> None:
     assert is_for(name, task) is answer
 
@@ -87,8 +76,9 @@ def test_a_metric_of_two_classes_is_not_defined_on_one(name: str) -> None:
 
 
 def test_no_metric_is_defined_without_rows() -> None:
-    for name, judged, _ in EXPECTED:
-        assert compute(name, judged.rows(np.zeros(N, dtype=bool))) is None
+    for name, task, _ in EXPECTED:
+        assert compute(name, SIDES[task].rows(np.zeros(N, dtype=bool))) is None
+        assert compute(name, replace(SIDES[task], weights=np.zeros(N))) is None
 
 
 @pytest.mark.filterwarnings("ignore:R.2 score")

@@ -18,9 +18,9 @@ import pytest
 from engine.digest import sha256
 from engine.errors import Failed
 from engine.registry.model import ModelRef
-from engine.registry.registry import Registry
+from engine.registry.sqlite import SqliteRegistry
 from engine.store.durable import alone_with, made_once
-from engine.store.sqlite import Connections, connect, make, reading, transaction
+from engine.store.sqlite import Connections, close_kept, connect, make, reading, transaction
 from moments import killed
 from projects import read_only
 
@@ -83,10 +83,11 @@ def test_what_a_killed_process_had_committed_is_read_where_nothing_may_be_writte
 def register(registry: Path, who: str) -> int:
     """Begin when all have come, read, and register a version."""
     BARRIER.wait(30)
-    found = Registry(registry)
+    found = SqliteRegistry(registry)
     found.models()
     version = found.reserve("model", sha256(who.encode()), "package")
     found.note_run("model", f"run-{who}", f"record-{who}", "passed", version)
+    close_kept()
     return version
 
 
@@ -103,7 +104,8 @@ def test_processes_that_meet_at_a_new_registry_all_find_it_whole(
         registry = tmp_path / str(number) / "registry.db"
         versions = processes.map(register, [registry] * COUNT, "abcdef")
         assert sorted(versions) == [1, 2, 3, 4, 5, 6]
-        assert Registry(registry).get(ModelRef.parse("model")).version == COUNT
+        assert SqliteRegistry(registry).get(ModelRef.parse("model")).version == COUNT
+        close_kept()
         assert [entry.name for entry in registry.parent.iterdir()] == ["registry.db"]
 
 

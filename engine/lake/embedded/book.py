@@ -86,7 +86,9 @@ class Book:
         row = self.db.execute("select * from repositories where name = ?", (name,)).fetchone()
         if row is None:
             known = [item.name for item in self.repositories()]
-            hint = "" if known and name != SAMPLE else "`engine quickstart` creates the sample"
+            hint = "" if known else f"`engine lake repos create {name}` makes it; put data there before you run"
+            if name == SAMPLE:
+                hint = "`engine quickstart` creates the sample"
             raise RepositoryNotFound("repository", name, known, hint=hint)
         name, default_branch, time, _ = self.unsealed(row)
         return Repository(name=name, default_branch=default_branch, time=time)

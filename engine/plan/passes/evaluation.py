@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from engine.plan.model import Draft, Source, Step
-from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, trainer_key
+from engine.plan.passes.training import MODEL, NATIVE, SIGNATURE, features_params, trainer_key, written_target
 from engine.resolve.model import ResolvedSpec
-from engine.resolve.questions import step_question
+from engine.resolve.questions import judging_questions, metric_questions, step_question
 from engine.spec.model import Gate
-from engine.spec.vocabulary import MEASUREMENTS, PROPERTIES
+from engine.spec.vocabulary import LEAKAGE, MEASUREMENTS, PROPERTIES
 
 
 def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
@@ -15,17 +15,20 @@ def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
     spec = resolved.spec
     table = draft.tables[spec.evaluate.data]
     common = {
-        "target": spec.target,
+        "target": written_target(spec),
+        **({} if spec.group is None else {"group": spec.group}),
         "metrics": list(spec.evaluate.metrics),
-        "slices": list(spec.evaluate.slices),
+        "slices": [item.model_dump(mode="json") for item in spec.evaluate.slices],
+        **({} if spec.evaluate.weights is None else {"weights": spec.evaluate.weights}),
     }
+    judging = (step_question("evaluate").key, *(question.key for question in judging_questions(spec)))
     evaluate = Step(
         id="evaluate",
         kind="evaluate",
         params=common,
         inputs={"table": table, "model": MODEL, "signature": SIGNATURE, "native": NATIVE},
         outputs=("evaluation", "predictions"),
-        code=(step_question("evaluate").key, trainer_key(spec)),
+        code=(*judging, trainer_key(spec)),
         key=("evaluate",),
     )
     baselines = [
@@ -35,7 +38,7 @@ def lower_evaluation(draft: Draft, resolved: ResolvedSpec) -> Draft:
             params={**common, "model": pin.digest, "version": pin.version},
             inputs={"table": table, "signature": SIGNATURE},
             outputs=("evaluation", "predictions"),
-            code=(step_question("evaluate").key,),
+            code=judging,
             key=("evaluate", "gates"),
         )
         for ref, pin in sorted(resolved.answers.models.items())
@@ -56,17 +59,12 @@ def lower_gates(draft: Draft, resolved: ResolvedSpec) -> Draft:
 
 
 def gate_step(index: int, gate: Gate, draft: Draft, resolved: ResolvedSpec) -> Step:
-    """A gate and its evidence: predictions, the model's bytes, or the machine's clock."""
+    """A gate and its evidence: predictions, the model's bytes, the data, or the machine itself."""
     params: dict[str, object] = {"gate": {**gate.model_dump(mode="json", exclude={"level"}), "name": gate.title}}
-    inputs = {"evaluation": Source(step="evaluate", output="evaluation")}
+    inputs = evidence(gate, draft, resolved)
     measures = gate.metric in MEASUREMENTS
-    if measures:
-        table = draft.tables[resolved.spec.evaluate.data]
-        inputs = {"model": MODEL, "signature": SIGNATURE, "table": table}
-    elif gate.metric == "model_mb":
-        inputs = {"model": MODEL}
-    elif gate.metric not in PROPERTIES:
-        inputs["predictions"] = Source(step="evaluate", output="predictions")
+    if gate.metric in LEAKAGE:
+        params |= {"features": features_params(resolved.spec), "target": written_target(resolved.spec)}
     if gate.baseline is not None:
         pin = resolved.answers.models[gate.baseline]
         params["baseline"] = pin.document()
@@ -77,8 +75,24 @@ def gate_step(index: int, gate: Gate, draft: Draft, resolved: ResolvedSpec) -> S
         kind="gate",
         params=params,
         inputs=inputs,
-        code=(step_question("gate").key,),
+        code=(step_question("gate").key, *(question.key for question in metric_questions([gate.metric]))),
         outputs=() if measures else ("verdict",),
         key=("evaluate", "gates", index),
         measures=measures,
     )
+
+
+def evidence(gate: Gate, draft: Draft, resolved: ResolvedSpec) -> dict[str, Source]:
+    """What a gate reads, and nothing else."""
+    spec = resolved.spec
+    table, evaluation = draft.tables[spec.evaluate.data], Source(step="evaluate", output="evaluation")
+    predictions = Source(step="evaluate", output="predictions")
+    if gate.metric in MEASUREMENTS:
+        return {"model": MODEL, "signature": SIGNATURE, "table": table}
+    if gate.metric == "model_mb":
+        return {"model": MODEL}
+    if gate.metric in LEAKAGE:
+        return {"train": draft.tables[spec.train.data], "table": table}
+    if gate.metric in PROPERTIES and gate.metric != "onnx_parity_share":
+        return {"evaluation": evaluation}
+    return {"evaluation": evaluation, "predictions": predictions}

@@ -28,7 +28,8 @@ def lower_training(draft: Draft, resolved: ResolvedSpec) -> Draft:
             "uses": spec.train.uses,
             "with": dict(spec.train.with_),
             "features": features_params(spec),
-            "target": spec.target,
+            "target": written_target(spec),
+            **({} if spec.group is None else {"group": spec.group}),
             "seed": spec.seed,
         },
         inputs={"table": draft.tables[spec.train.data]},
@@ -52,6 +53,11 @@ def lower_training(draft: Draft, resolved: ResolvedSpec) -> Draft:
         key=("train",),
     )
     return draft.add(train, export)
+
+
+def written_target(spec: Spec) -> str | list[str]:
+    """The target, or all of several, as steps take them."""
+    return spec.target if isinstance(spec.target, str) else list(spec.target)
 
 
 def trainer_key(spec: Spec) -> str:

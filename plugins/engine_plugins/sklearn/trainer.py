@@ -82,6 +82,7 @@ class SklearnTrainer:
             PluginFailed: for an estimator, a parameter or data that this cannot be done with.
         """
         require_names(task)
+        require_one_target(task)
         if table.num_rows == 0:
             hint = "look at the data and at what the transforms leave of it"
             raise PluginFailed("the training data has no rows", hint=hint, key="data")
@@ -108,6 +109,17 @@ def require_option(name: str, value: object, known: tuple[Any, ...]) -> None:
     """
     if value not in known:
         raise PluginFailed(f"{value!r} is no value of {name}", hint=suggestion(str(value), known), key=f"with.{name}")
+
+
+def require_one_target(task: TrainingTask) -> None:
+    """Refuse several labels.
+
+    Raises:
+        PluginFailed: with what can learn them.
+    """
+    if task.labels:
+        fact = f"the trainer sklearn learns one target, and the spec has {len(task.labels)}: {', '.join(task.labels)}"
+        raise PluginFailed(fact, hint="write a trainer of your own, `uses: module:Class`", key="target")
 
 
 def require_names(task: TrainingTask) -> None:
