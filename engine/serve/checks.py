@@ -122,14 +122,14 @@ def quoted(value: object) -> str:
 def lowered(
     inputs: Sequence[Tensor],
     schema: Mapping[str, Any] | None,
-    categories: Mapping[str, Sequence[str]] | None = None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
     unknown_category: str = "refuse",
 ) -> Checks:
     """The checks of a model's inputs.
 
     Args:
         schema: the training data's pandera schema as a mapping; columns that are no inputs do not count.
-        categories: the values of text inputs that the model has learned from.
+        categories: the values of inputs that the model has learned from; a list in the schema counts instead.
         unknown_category: ``pass`` lets through values that no row of the training data had.
     """
     columns = (schema or {}).get("columns") or {}
@@ -227,14 +227,15 @@ def near(bound: float) -> float:
     return round(bound, 12) + 0.0
 
 
-def value_checks(tensor: Tensor, rules: Mapping[str, Any], learned: Sequence[str] | None) -> Iterator[Values]:
+def value_checks(tensor: Tensor, rules: Mapping[str, Any], learned: Sequence[Any] | None) -> Iterator[Values]:
     """The checks of single values of an input."""
     is_text = tensor.datatype == "BYTES"
     for name, (kind, make) in TESTS.items():
         if name in rules and (is_text or name in FOR_NUMBERS):
             said, accepts, like = make(rules[name])
-            yield Values(name=tensor.name, said=said, kind=kind if is_text else "range", accepts=accepts, example=like)
-    if is_text and learned is not None and "isin" not in rules:
+            kind = kind if is_text or learned is not None else "range"
+            yield Values(name=tensor.name, said=said, kind=kind, accepts=accepts, example=like)
+    if learned is not None and "isin" not in rules:
         known = frozenset(learned)
         like = next(iter(learned), None)
         yield Values(name=tensor.name, said=one_of(learned), kind="category", accepts=known.__contains__, example=like)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import engine
+from engine.serve.direct import request_of
 from engine.serve.loading import Loaded, example
 from engine.serve.model import Tensor
 
@@ -116,15 +117,4 @@ def described(name: str, datatype: str, sizes: list[dict[str, Any]]) -> dict[str
 
 def request(loaded: Loaded) -> dict[str, Any]:
     """A request of one row that is answered."""
-    row = example(loaded.session.inputs, loaded.checks, 1)
-    return {
-        "inputs": [
-            {
-                "name": tensor.name,
-                "datatype": tensor.datatype,
-                "shape": list(row[tensor.name].shape),
-                "data": row[tensor.name].reshape(-1).tolist(),
-            }
-            for tensor in loaded.session.inputs
-        ]
-    }
+    return request_of(loaded.session, example(loaded.session.inputs, loaded.checks, 1))

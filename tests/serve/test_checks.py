@@ -80,6 +80,17 @@ def test_an_unknown_category_passes_and_is_counted_where_the_spec_says_so() -> N
     assert (refused, passed) == ({}, {"category": 2})
 
 
+def test_a_category_may_be_a_whole_number() -> None:
+    month = Tensor(name="month", datatype="INT64", shape=(-1, 1))
+    found = lowered([month], None, {"month": [1, 2]}).wrong({"month": np.array([[1], [3]])})
+    assert {row: str(one) for row, one in found[0].items()} == {1: 'tensor "month": expected one of 1, 2, received 3'}
+    assert lowered([month], None, {"month": [1]}, "pass").wrong({"month": np.array([[3]])}) == ({}, {"category": 1})
+
+
+def test_a_list_in_the_schema_counts_and_not_what_was_learned_from() -> None:
+    assert wrong({"isin": ["a", "b"]}, ["b", "c"], TEXT, categories={"t": ["a"]}).keys() == {1}
+
+
 def test_what_is_known_of_values_does_not_grow_without_end() -> None:
     checks = lowered([TEXT], {"columns": {"t": {"isin": ["a"]}}})
     checks.wrong({"t": np.array([[f"v{number}"] for number in range(20_000)], object)})

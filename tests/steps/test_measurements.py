@@ -89,7 +89,8 @@ def test_a_gate_on_parity_says_what_differs(
 
 
 def model_inputs(context: Context, model: bytes, table: pa.Table = TABLE) -> dict[str, Artifact]:
-    return {"model": context.put_bytes(model, "onnx"), "table": context.put_table(table)}
+    signature = context.put_json({"categories": {}})
+    return {"model": context.put_bytes(model, "onnx"), "table": context.put_table(table), "signature": signature}
 
 
 @pytest.mark.parametrize("metric", ["latency_p50_ms", "latency_p99_ms"])
@@ -100,7 +101,7 @@ def test_a_latency_has_the_machine_that_it_was_measured_on(context: Context, met
     assert found["machine"] == machine()
     assert found["latencies"]["latency_p50_ms"] <= found["latencies"]["latency_p99_ms"]
     assert found["value"] == found["latencies"][metric] > 0
-    assert "(measured: 1,000 requests of one row, one after the other)" in found["reason"]
+    assert "(measured: 1,000 requests of one row as JSON, one after the other)" in found["reason"]
 
 
 def test_the_machine_is_this_one() -> None:
