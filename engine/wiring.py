@@ -221,8 +221,8 @@ def executor(inline: bool, address: str | None) -> Executor:
     return RayExecutor(address=address)
 
 
-def serving(home: Home) -> Source:
-    """Where a server takes versions from; each is served as the newest operation of its first run says."""
+def serving(home: Home, device: str = "cpu") -> Source:
+    """Where a server takes versions from; each is served as the newest operation that was recorded for it says."""
     import hmac
 
     from engine.serve.dataplane import Source
@@ -233,9 +233,10 @@ def serving(home: Home) -> Source:
     return Source(
         registry=home.registry,
         store=home.store,
-        settings_of=lambda version: settings_of(records.operation(version.runs[0])),
+        settings_of=lambda version: settings_of(records.newest_operation(version.runs)),
         logs=home.path / "predictions",
         log_key=hmac.digest(home_key(home.path), b"prediction log", "sha256"),
+        device=device,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ def command(
     tls_key: Path = typer.Option(None, "--tls-key", metavar="FILE", help="Its private key (PEM)."),
     max_body: float = typer.Option(64.0, "--max-body", min=0.001, help="The largest request, in MB."),
     rate: float = typer.Option(0.0, "--rate", min=0.0, help="Requests a second for each address; 0: no limit."),
+    device: str = typer.Option("cpu", "--device", metavar="cpu|cuda", help="What computes."),
+    cors: str = typer.Option("", "--cors", metavar="ORIGIN", help="Let pages of this origin ask from a browser."),
     insecure: bool = typer.Option(False, "--insecure", help="Listen beyond this machine without keys."),
     access_log: bool = typer.Option(False, "--access-log", help="A JSON line on standard error for each request."),
     add_key: str = typer.Option(None, "--add-key", metavar="NAME", help="Make an API key, show it once, and leave."),
@@ -60,22 +62,43 @@ def command(
     mine = post()
     count = mine.workers if mine else workers or most_workers(home, refs)
     listening = [mine.listening] if mine else sockets_at(host, port, count)
+    held = None if mine or grpc_port is None else held_at(host, grpc_port)
+    remote = held.getsockname()[1] if held is not None else mine.grpc_port if mine else None
     address = f"{'https' if certificate else 'http'}://{shown(host)}:{listening[0].getsockname()[1]}"
 
     def told() -> None:
-        tell(address, refs, as_json=as_json)
+        tell(address, f"{shown(host)}:{remote}" if remote is not None else "", refs, as_json=as_json)
 
+    source = serving(home, device)
     limits = Limits(largest_body=int(max_body * 1e6), workers=count, access_log=access_log)
-    place = Place(host=host, listening=listening[0], certificate=certificate, grpc_port=grpc_port, limits=limits)
+    place = Place(
+        host=host,
+        listening=listening[0],
+        certificate=certificate,
+        grpc_port=remote,
+        origin=origin_of(cors),
+        limits=limits,
+    )
     if mine is not None:
-        run(refs, serving(home), gate, place, mine.cells, mine.report)
+        run(refs, source, gate, place, mine.cells, mine.report)
         return interrupted()
     with counting(home.path / "serve" / "cells") as cells:
         if count == 1:
-            run(refs, serving(home), gate, place, cells, told)
+            run(refs, source, gate, place, cells, told)
             return interrupted()
         again = [sys.executable, "-m", "engine.cli.main", *sys.argv[1:]]
-        return supervise(again, listening, cells, told) or interrupted()
+        return supervise(again, listening, remote, cells, told) or interrupted()
+
+
+def origin_of(text: str) -> str:
+    """An origin as a browser sends it, or nothing.
+
+    Raises:
+        UsageError: when it is none.
+    """
+    if text and re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+", text) is None:
+        raise UsageError(f'"{text}" is no origin', hint="write https://HOST or https://HOST:PORT, without a path")
+    return text
 
 
 def interrupted() -> int:
@@ -116,6 +139,7 @@ def gate_of(home: Home, host: str, rate: float, *, insecure: bool) -> Gate:
         UsageError: when no key could open anything.
     """
     from engine.serve.access import SCOPES, Gate, read_keys
+    from engine.serve.server import is_loopback
 
     keys = read_keys(home.path / "serve" / "keys")
     if insecure:
@@ -126,14 +150,6 @@ def gate_of(home: Home, host: str, rate: float, *, insecure: bool) -> Gate:
         hint = "make a key with `engine serve --add-key NAME`, or say --insecure"
         raise UsageError("beyond this machine a key is needed, and there is none", place=f"--host {host}", hint=hint)
     return Gate(keys=keys, open_scopes=frozenset(), rate=rate)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def pair_of(certificate: Path | None, key: Path | None) -> Certificate | None:
@@ -177,6 +193,21 @@ def sockets_at(host: str, port: int, count: int) -> list[socket]:
         raise Failed(f"cannot listen: {error.strerror or error}", place=f"{host}:{port}", hint=hint) from error
 
 
+def held_at(host: str, port: int) -> socket:
+    """The port of gRPC, held for all workers.
+
+    Raises:
+        Failed: when the port is taken.
+    """
+    from engine.serve.workers import reserve
+
+    try:
+        return reserve(host, port)
+    except OSError as error:
+        hint = "choose another with --grpc-port, or 0 for any that is free"
+        raise Failed(f"cannot listen: {error.strerror or error}", place=f"{host}:{port}", hint=hint) from error
+
+
 def make_key(home: Home, name: str, scopes: Sequence[str], *, as_json: bool) -> int:
     """Make a key and show it.
 
@@ -201,12 +232,13 @@ def make_key(home: Home, name: str, scopes: Sequence[str], *, as_json: bool) -> 
     return 0
 
 
-def tell(address: str, refs: Sequence[ModelRef], *, as_json: bool) -> None:
+def tell(address: str, remote: str, refs: Sequence[ModelRef], *, as_json: bool) -> None:
     """Say where the server listens and what it serves."""
     if as_json:
-        view.document({"endpoint": address, "models": [str(ref) for ref in refs]})
+        more = {"grpc": remote} if remote else {}
+        view.document({"endpoint": address, **more, "models": [str(ref) for ref in refs]})
     else:
-        view.line(f"serving {', '.join(map(str, refs))} on {address}")
+        view.line(f"serving {', '.join(map(str, refs))} on {address}" + (f" and {remote} (gRPC)" if remote else ""))
         view.line(
             f"  {address}/v2/models/{refs[0].name}/infer takes predictions; {address}/openapi.json has an example"
         )

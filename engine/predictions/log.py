@@ -12,17 +12,20 @@ of the process. A stream that ends in the middle of a batch is read up to there.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +47,7 @@ FACTS: Mapping[str, pa.DataType] = {
     "alias": pa.string(),
     "latency_ms": pa.float32(),
 }
+ORIGINS: Mapping[str, pa.DataType] = {"model": pa.string(), "version": pa.int32(), "run": pa.string()}
 ORIGIN = b"engine"  # the key of a stream's metadata under which its origin stands, which all its rows share
 
 
@@ -88,19 +92,71 @@ class Health:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class Streams:
+    """One stream after the other in one folder, each of which becomes Parquet once it is large or an hour old."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.folder = folder
+        self.prefix = prefix
+        self._stream: Stream | None = None
+
+    def write(self, table: pa.Table, *, sync: bool = False) -> None:
+        """Append rows in one piece; with ``sync`` they are on the disk when this returns.
+
+        Raises:
+            OSError: when they cannot be written; what was there before can still be read.
+        """
+        try:
+            self._writable(table.schema).write(table, sync=sync)
+        except OSError:
+            self._abandon()
+            raise
+
+    def rotate(self) -> None:
+        """Turn a stream that is old into Parquet."""
+        if self._stream is not None and self._stream.is_old():
+            self.finish()
+
+    def finish(self) -> None:
+        """Turn the stream into Parquet. Where there is no room for that it stays as it is, for another try later."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(OSError), stream:
+                stream.sync()
+                compact(stream.path, self.folder)
+
+    def _writable(self, schema: pa.Schema) -> Stream:
+        stream = self._stream
+        if stream is not None and (stream.schema != schema or stream.bytes > MOST_BYTES or stream.is_old()):
+            self.finish()
+            stream = None
+        if stream is None:
+            name = f"{self.prefix}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}-{next(NUMBERS)}.arrows"
+            stream = self._stream = Stream(self.folder / OPEN / name, schema)
+        return stream
+
+    def _abandon(self) -> None:
+        """Leave a stream that could not be written on; what it has is read up to its last whole batch."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(OSError):
+                stream.leave()
+
+
+NUMBERS = itertools.count(1)
+
+
 class PredictionLog:
     """The log of one version in one process."""
 
     def __init__(self, folder: Path, origin: Origin, redaction: Redaction, *, always: bool = False) -> None:
-        self.folder = folder
         self.origin = origin
         self.redaction = redaction
         self.always = always
         self.health = Health()
-        self._gathered: list[Made] = []
+        self._gathered: deque[Made] = deque()
         self._lock = threading.Lock()
-        self._stream: Stream | None = None
-        self._number = 0
+        self._streams = Streams(folder, str(origin.version))
 
     def append(self, made: Made) -> None:
         """Take predictions. With ``always`` they are on the disk when this returns."""
@@ -111,58 +167,35 @@ class PredictionLog:
     def flush(self) -> None:
         """Write what has gathered. A disk that is full costs lines, never an answer."""
         with self._lock:
-            gathered, self._gathered = self._gathered, []
+            gathered = [self._gathered.popleft() for _ in range(len(self._gathered))]
             if not gathered:
-                self._rotate_when_old()
+                self._streams.rotate()
                 return
-            table = table_of(gathered, self.origin, self.redaction)
+            rows = sum(sum(made.counts) for made in gathered)
             try:
-                stream = self._writable(table.schema)
-                stream.write(table, sync=self.always)
-                self.health.written += table.num_rows
+                self._streams.write(table_of(gathered, self.origin, self.redaction), sync=self.always)
+                self.health.written += rows
             except OSError as error:
-                self.health.dropped += table.num_rows
-                self.health.reason = error.strerror or str(error)
-                self._abandon()
+                self._dropped(rows, error.strerror or str(error))
+            except (pa.ArrowException, ValueError, TypeError) as error:  # answers that do not fit into one table
+                self._dropped(rows, str(error).splitlines()[0])
+
+    def _dropped(self, rows: int, reason: str) -> None:
+        self.health.dropped += rows
+        self.health.reason = reason
 
     def close(self) -> None:
         """Write what has gathered, and turn the stream into Parquet."""
         self.flush()
         with self._lock:
-            self._finish()
-
-    def _writable(self, schema: pa.Schema) -> Stream:
-        stream = self._stream
-        if stream is not None and (stream.schema != schema or stream.bytes > MOST_BYTES or stream.is_old()):
-            self._finish()
-            stream = None
-        if stream is None:
-            self._number += 1
-            name = f"{self.origin.version}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}-{self._number}.arrows"
-            stream = self._stream = Stream(self.folder / OPEN / name, schema)
-        return stream
-
-    def _rotate_when_old(self) -> None:
-        if self._stream is not None and self._stream.is_old():
-            self._finish()
-
-    def _finish(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
-                compact(stream.path, self.folder)
-
-    def _abandon(self) -> None:
-        """Leave a stream that could not be written on as it is; what it has is read up to its last whole batch."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            with suppress(OSError):
-                stream.leave()
+            self._streams.finish()
 
 
 class Stream:
-    """An Arrow IPC stream that is being written."""
+    """An Arrow IPC stream that is being written. Its file is locked until then, so that nobody else takes it for left.
+
+    Its end as a context is the end of that.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +204,20 @@ class Stream:
         self.bytes = 0
         self.since = time.monotonic()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._put(schema.serialize())
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._put(schema.serialize())
+            sync_folder(path.parent)
+        except OSError:
+            os.close(self._file)
+            path.unlink(missing_ok=True)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def write(self, table: pa.Table, *, sync: bool) -> None:
         """Append rows in one piece.
@@ -188,10 +234,9 @@ class Stream:
         """Whether it has been open for so long that it is time for Parquet."""
         return time.monotonic() - self.since > MOST_SECONDS
 
-    def close(self) -> None:
-        """End it, on the disk."""
+    def sync(self) -> None:
+        """Have it on the disk."""
         os.fdatasync(self._file)
-        self.leave()
 
     def leave(self) -> None:
         """Close the file."""
@@ -248,7 +293,8 @@ def with_origin(table: pa.Table) -> pa.Table:
     """A stream's rows with the model, version and run that its metadata names."""
     origin = json.loads(table.schema.metadata[ORIGIN])
     count = table.num_rows
-    for place, (name, kind) in enumerate((("model", pa.string()), ("version", pa.int32()), ("run", pa.string()))):
+    known = [(name, kind) for name, kind in ORIGINS.items() if name in origin]
+    for place, (name, kind) in enumerate(known):
         table = table.add_column(place, name, pa.repeat(pa.scalar(origin[name], kind), count))
     return table
 
@@ -293,42 +339,69 @@ def compact(path: Path, folder: Path) -> Path | None:
     target = folder / f"{first:%Y-%m-%d}" / f"{path.stem}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     waiting = target.with_suffix(".writing")
-    pq.write_table(table, waiting, compression="zstd")
-    with waiting.open("rb") as written:
-        os.fsync(written.fileno())
-    waiting.replace(target)
+    try:
+        pq.write_table(table, waiting, compression="zstd")
+        with waiting.open("rb") as written:
+            os.fsync(written.fileno())
+        waiting.replace(target)
+    finally:
+        waiting.unlink(missing_ok=True)
     sync_folder(target.parent)
     path.unlink(missing_ok=True)
     return target
 
 
 def recover(folder: Path) -> int:
-    """Compact the streams of processes that are gone; how many there were."""
+    """Compact the streams that nobody writes any more; how many there were.
+
+    Raises:
+        OSError: when there is no room for that, or something cannot be read.
+    """
     found = 0
     for path in sorted((folder / OPEN).glob("*.arrows")):
-        if not is_running(int(path.stem.split("-")[2])):
-            compact(path, folder)
-            found += 1
+        with taken(path) as is_left:
+            if is_left:
+                compact(path, folder)
+                path.unlink(missing_ok=True)
+                found += 1
     return found
 
 
-def is_running(process: int) -> bool:
-    """Whether there is a process with this id."""
+@contextmanager
+def taken(path: Path) -> Iterator[bool]:
+    """Whether a stream was left by its writer, and by everybody else; if so it is ours meanwhile."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield path.exists()
+    finally:
+        os.close(file)
 
 
 def read(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Every part of a model's log, the closed ones by day and then the open ones."""
-    for path in sorted(folder.glob("*/*.parquet")):
-        yield pq.read_table(path, columns=list(columns) if columns else None)
-    for path in sorted((folder / OPEN).glob("*.arrows")):
+    """Every part of a log, the closed ones by day and then the open ones; each row once, also while it is written."""
+    wanted = list(columns) if columns else None
+    opened = sorted((folder / OPEN).glob("*.arrows"))  # first: a stream may become Parquet meanwhile, not the reverse
+    closed = {path.stem: path for path in sorted(folder.glob("*/*.parquet"))}
+    for path in closed.values():
+        yield pq.read_table(path, columns=wanted)
+    for path in opened:
+        if path.stem not in closed and (table := opened_table(path, folder)) is not None:
+            yield table.select(wanted) if wanted else table
+
+
+def opened_table(path: Path, folder: Path) -> pa.Table | None:
+    """The rows of an open stream, or of what became of it; nothing when it has none."""
+    try:
         batches = list(batches_in(path))
-        if batches:
-            table = with_origin(pa.Table.from_batches(batches))
-            yield table.select(list(columns)) if columns else table
+    except FileNotFoundError:
+        (found,) = folder.glob(f"*/{path.stem}.parquet")
+        return pq.read_table(found)
+    return with_origin(pa.Table.from_batches(batches)) if batches else None

@@ -5,7 +5,8 @@
     turn of the loop:  submit  submit  submit | flush: checks -> one call -> an answer each
 
 Nothing waits for a timer: who comes alone is answered alone. While the model is busy the next batch gathers, up to
-``max_batch_rows``. A model whose full batch takes long is called in a thread, so that health answers stay alive.
+``max_batch_rows``. A model whose full batch takes long, or may take long for what is in a row, is called in a thread,
+so that health answers stay alive. So is a shadow, which waits a little first: answers go before it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -28,13 +30,16 @@ from engine.serve.onnx import Call
 Done = Callable[[InferenceAnswer | Rejected], None]
 TICK = 0.05
 SLOW_SECONDS = 0.05
+SHADOW_SECONDS = 0.005
+STUCK_DEADLINES = 5
 
 
 @dataclass(slots=True)
 class Pending:
     """A request that waits. Times are of ``time.monotonic``, in seconds; ``alias`` is what led to this version.
 
-    Nobody waits for the answer to a shadow's request: it has no ``done``.
+    Nobody waits for the answer to a shadow's request: it has no ``done``, and the id of the prediction that was the
+    answer, so that both are found together. ``form`` is the shape of a row where it may differ from request to request.
     """
 
     request: InferenceRequest
@@ -44,6 +49,8 @@ class Pending:
     since: float
     deadline: float
     done: Done | None
+    prediction: str = ""
+    form: tuple[tuple[int, ...], ...] = ()
     answered: bool = False
 
 
@@ -96,22 +103,49 @@ class Watchdog:
                     call.end()
 
 
+class Hand:
+    """A thread of its own for calls that take long. A call that never ends does not keep the process from ending."""
+
+    def __init__(self) -> None:
+        self._works: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._started = False
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do something after what was given before."""
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._work, name="model", daemon=True).start()
+        self._works.put(work)
+
+    def close(self) -> None:
+        """End once everything is done."""
+        self._works.put(None)
+
+    def _work(self) -> None:
+        while (work := self._works.get()) is not None:
+            work()
+
+
 class Batcher:
-    """The queue before one loaded version. Everything but the call itself happens in the event loop."""
+    """The queue before one loaded version. Everything but the call itself happens in the event loop.
+
+    ``behind``: it serves a shadow, for whose answers nobody waits.
+    """
 
     def __init__(
-        self, loaded: Loaded, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, dog: Watchdog, heard: Listener
+        self, loaded: Loaded, loop: asyncio.AbstractEventLoop, dog: Watchdog, heard: Listener, *, behind: bool = False
     ) -> None:
         self.loaded = loaded
+        self.behind = behind
         self._loop = loop
-        self._pool = pool
+        self._hand = Hand()
         self._dog = dog
         self._heard = heard
         self._queue: deque[Pending] = deque()
         self._flushing = False
         self._busy = False
-        self._in_thread = not loaded.is_fast
-        self._since = time.monotonic()
+        self._in_thread = behind or not loaded.is_fast
+        self._since = self._called = time.monotonic()
 
     @property
     def waiting(self) -> int:
@@ -128,7 +162,17 @@ class Batcher:
         """Whether nobody waits for an answer."""
         return not self._queue and not self._busy
 
-    def submit(self, request: InferenceRequest, alias: str, done: Done | None) -> None:
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call goes on for several times as long as anybody waits, and could not be ended."""
+        limit = STUCK_DEADLINES * self.loaded.settings.deadline
+        return self._busy and time.monotonic() - self._called > limit
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._hand.close()
+
+    def submit(self, request: InferenceRequest, alias: str, done: Done | None) -> Pending:
         """Take a request; ``done`` is called with its answer, in the event loop.
 
         Raises:
@@ -148,28 +192,34 @@ class Batcher:
             limit = min(limit, request.timeout)
         self._since = now
         pending = Pending(request, columns, rows, alias, now, now + limit, done)
+        if loaded.inputs.varies:
+            pending.form = tuple(array.shape[1:] for array in columns.values())
         self._queue.append(pending)
-        if self._in_thread:
+        if self._in_thread and done is not None:
             self._loop.call_at(self._loop.time() + limit, self._give_up, pending)
-        if not self._flushing and not self._busy:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        self._go_on()
+        return pending
 
     def _flush(self) -> None:
         self._flushing = False
         batch = self._next()
         if batch is None:
+            self._go_on()
             return
         if self._in_thread:
             self._busy = True
-            self._pool.submit(self._call, batch).add_done_callback(
-                lambda future: self._loop.call_soon_threadsafe(self._after, future.result())
-            )
+            self._called = time.monotonic()
+            self._hand.do(lambda: self._tell(self._call(batch)))
         else:
             found = self._call(batch)
             self._in_thread = sum(one.seconds for one, _ in found) > SLOW_SECONDS
             self._finish(found)
             self._go_on()
+
+    def _tell(self, found: list[tuple[Batch, Rejected | None]]) -> None:
+        """Hand what a thread has found to the event loop, if there still is one."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._after, found)
 
     def _after(self, found: list[tuple[Batch, Rejected | None]]) -> None:
         self._busy = False
@@ -179,7 +229,10 @@ class Batcher:
     def _go_on(self) -> None:
         if self._queue and not self._flushing and not self._busy:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            if self.behind:
+                self._loop.call_later(SHADOW_SECONDS, self._flush)
+            else:
+                self._loop.call_soon(self._flush)
 
     def _next(self) -> Batch | None:
         """The requests of the next call, without those that are too late or that no call can help."""
@@ -187,6 +240,8 @@ class Batcher:
         chosen: list[Pending] = []
         rows, now = 0, time.monotonic()
         while queue and (not chosen or rows + queue[0].rows <= most):
+            if chosen and queue[0].form != chosen[0].form:
+                break
             pending = queue.popleft()
             if pending.answered:
                 continue
@@ -235,6 +290,8 @@ class Batcher:
             if time.monotonic() > min(pending.deadline for pending in batch.pending):
                 return late(self.loaded)
             return Rejected(400, f"{self.loaded.name}: {error.fact}", kind="model")
+        except MemoryError:
+            return Rejected(503, f"{self.loaded.name}: there is no memory for so many rows", kind="memory")
         finally:
             self._dog.finish(call)
             batch.seconds = time.perf_counter() - started

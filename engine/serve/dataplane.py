@@ -8,31 +8,39 @@ old one is still answered by it.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, NotFound, suggestion
+from engine.errors import EngineError, Failed, NotFound, suggestion
 from engine.predictions.ids import prediction_ids
-from engine.predictions.log import FLUSH_SECONDS, Made, Origin, PredictionLog, Redaction
+from engine.predictions.labels import Label, LabelLog
+from engine.predictions.log import FLUSH_SECONDS, Made, Origin, PredictionLog, Redaction, recover
 from engine.registry.model import ModelRef, ModelVersion
 from engine.registry.protocol import Registry
-from engine.serve.batching import Batch, Batcher, Done, Listener, Watchdog
-from engine.serve.loading import Loaded, load
+from engine.serve.batching import Batch, Batcher, Done, Listener, Pending, Watchdog
+from engine.serve.loading import LOAD_SECONDS, Loaded, Loading, load
 from engine.serve.model import InferenceRequest, Rejected
-from engine.serve.routing import Route, names_of, wanted
+from engine.serve.roster import read_roster, write_roster
+from engine.serve.routing import SHADOW, Route, names_of, wanted
 from engine.serve.settings import Settings
 from engine.serve.stats import Cells
 from engine.store.objects import ObjectStore
 
 FOLLOW_SECONDS = 0.2
 DRAIN_SECONDS = 30.0
+RECOVER_SECONDS = 60.0
+SAY_SECONDS = 60.0
 SHADOW_QUEUE = 64
+LOAD_AGAIN = (1.0, 60.0)
+"""Seconds after which a version that could not be loaded is tried again: at first, and at most; each time twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +52,7 @@ class Source:
     settings_of: Callable[[ModelVersion], Settings]
     logs: Path
     log_key: bytes
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +63,19 @@ class State:
     version: int | None
     state: str
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trouble:
+    """That a version could not be loaded: why, when to try again (monotonic seconds), and how long that was."""
+
+    fact: str
+    again: float
+    waited: float
+
+
+Key = tuple[str, int, str, Settings]
+"""A version and how it is served: name, number, digest, settings."""
 
 
 class DataPlane:
@@ -67,11 +89,20 @@ class DataPlane:
         self._source = source
         self._cells = cells
         self._threads = threads
-        self._batchers: dict[tuple[str, str, Settings], Batcher] = {}
-        self._logs: dict[tuple[str, int], PredictionLog] = {}
+        self._roster = cells.folder / "roster.json"
+        self._heard = b""
+        self._loaded: dict[Key, Loaded] = {}
+        self._loading: dict[Key, Loading] = {}
+        self._troubles: dict[Key, Trouble] = {}
+        self._batchers: dict[tuple[Key, bool], Batcher] = {}
+        self._logs: dict[tuple[str, int, tuple[str, ...], str], PredictionLog] = {}
+        self._labels: dict[str, LabelLog] = {}
+        self._lines: dict[str, tuple[int, int]] = {}
+        self._said = 0.0
         self._closed = threading.Event()
-        self._changing = threading.Lock()
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="model")
+        self._wake = threading.Event()
+        self._counting = threading.Lock()
+        self._changing = threading.RLock()
         self._dog = Watchdog()
         self._listener = Listener(self._answered, self._refused, self._let_through)
 
@@ -84,6 +115,7 @@ class DataPlane:
             EngineError: when a version that is to be served is not there or cannot be loaded.
         """
         self._loop = loop
+        self._hear_roster()
         for ref in self.refs.values():
             self.routes[ref.name] = self._route(ref, strict=True)
         threading.Thread(target=self._follow, name="follow", daemon=True).start()
@@ -95,49 +127,116 @@ class DataPlane:
         aliases: dict[str, Batcher] = {}
         main = next(iter(wanted(ref)))
         for alias, one in wanted(ref).items():
+            version: ModelVersion | None = None
             try:
                 version = self._source.registry.get(one) if alias == main else self._source.registry.find(one)
                 if version is not None:
-                    aliases[alias] = self._batcher(version)
+                    patience = LOAD_SECONDS if strict else 0.0
+                    aliases[alias] = self._batcher(version, patience, behind=alias == SHADOW and alias != main)
                 self.failures.pop((ref.name, alias), None)
             except EngineError as error:
                 if strict and alias == main:
                     raise
-                self.failures[ref.name, alias] = (None, error.fact)
+                self.failures[ref.name, alias] = (version.version if version else None, error.fact)
                 if old is not None and alias in old.aliases:
                     aliases[alias] = old.aliases[alias]
-        versions = {batcher.loaded.version.version: batcher for batcher in aliases.values()}
+        versions = {one.loaded.version.version: one for one in reversed(aliases.values())}
         return Route(name=ref.name, main=main, aliases=aliases, versions=versions)
 
-    def _batcher(self, version: ModelVersion) -> Batcher:
+    def _batcher(self, version: ModelVersion, patience: float, *, behind: bool) -> Batcher:
         settings = self._source.settings_of(version)
-        key = (version.name, version.digest, settings)
-        found = self._batchers.get(key)
+        key = (version.name, version.version, version.digest, settings)
+        found = self._batchers.get((key, behind))
         if found is None:
-            loaded = load(version, self._source.store, settings, self._threads)
-            found = self._batchers[key] = Batcher(loaded, self._loop, self._pool, self._dog, self._listener)
+            loaded = self._load(key, version, patience)
+            found = Batcher(loaded, self._loop, self._dog, self._listener, behind=behind)
+            self._batchers[key, behind] = found
             self._log_of(loaded)
         return found
 
+    def _load(self, key: Key, version: ModelVersion, patience: float) -> Loaded:
+        """A version, loaded once, in a thread of its own; one that could not be is not tried again at once.
+
+        Raises:
+            EngineError: when it cannot be loaded, or is not yet after ``patience`` seconds.
+        """
+        if key in self._loaded:
+            return self._loaded[key]
+        trouble = self._troubles.get(key)
+        loading = self._loading.get(key)
+        if loading is None:
+            if trouble is not None and time.monotonic() < trouble.again:
+                raise Failed(trouble.fact)
+            source = self._source
+            loading = self._loading[key] = Loading(
+                lambda: load(version, source.store, key[-1], self._threads, source.device), self._wake.set
+            )
+        try:
+            found = loading.result(patience)
+        except EngineError as error:
+            if loading.is_over:
+                wait = min(2 * trouble.waited, LOAD_AGAIN[1]) if trouble else LOAD_AGAIN[0]
+                self._troubles[key] = Trouble(fact=error.fact, again=time.monotonic() + wait, waited=wait)
+                del self._loading[key]
+            raise
+        if found is None:
+            raise Failed("it is being loaded")
+        self._troubles.pop(key, None)
+        self._loaded[key] = found
+        del self._loading[key]
+        return found
+
     def _follow(self) -> None:
-        while not self._closed.wait(FOLLOW_SECONDS):
-            with self._changing:
-                for ref in list(self.refs.values()):
-                    found = self._route(ref)
-                    if found != self.routes.get(ref.name):
-                        self._loop.call_soon_threadsafe(self._put, found)
-                self._forget()
+        said = ""
+        while not self._closed.is_set():
+            self._wake.wait(FOLLOW_SECONDS)
+            self._wake.clear()
+            try:
+                self._look()
+            except Exception as error:  # whatever it is: what is served is still served, and the next look comes
+                text = f"{type(error).__name__}: {error}"
+                if text != said:
+                    say(f"the registry could not be followed: {text}")
+                said = text
+            else:
+                said = ""
+
+    def _look(self) -> None:
+        """Follow the aliases and what other workers were told, once."""
+        with self._changing:
+            self._hear_roster()
+            for ref in list(self.refs.values()):
+                found = self._route(ref)
+                if found != self.routes.get(ref.name):
+                    self._loop.call_soon_threadsafe(self._put, found)
+            self._forget()
 
     def _put(self, route: Route) -> None:
         if route.name in self.refs:
             self.routes[route.name] = route
+
+    def _hear_roster(self) -> None:
+        """Take over which models are served, where another worker was told to load or unload one."""
+        found = read_roster(self._roster)
+        if found is None or found == self._heard:
+            return
+        self._heard = found
+        self.refs = {ref.name: ref for ref in map(ModelRef.parse, json.loads(found))}
+        for name in [name for name in self.routes if name not in self.refs]:
+            self.routes.pop(name, None)
+
+    def _tell_roster(self) -> None:
+        self._heard = write_roster(self._roster, [str(ref) for ref in self.refs.values()])
 
     def _forget(self) -> None:
         """Let go of versions that no route leads to any more, once nobody waits for them."""
         needed = {id(one) for route in list(self.routes.values()) for one in route.aliases.values()}
         for key, batcher in list(self._batchers.items()):
             if id(batcher) not in needed and batcher.is_idle and batcher.age > DRAIN_SECONDS:
-                del self._batchers[key]
+                self._batchers.pop(key).close()
+        kept = {key for key, _ in self._batchers}
+        for old in [key for key in self._loaded if key not in kept]:
+            del self._loaded[old]
 
     # -- answering ------------------------------------------------------------------------------------------------
 
@@ -148,22 +247,23 @@ class DataPlane:
             Rejected: when it is clear at once that there will be no prediction.
         """
         route = self.route(model)
-        if self.draining:
-            raise Rejected(503, "the server is shutting down", kind="draining")
         batcher, alias = route.choose(version, request.key)
-        batcher.submit(request, alias, done)
+        pending = batcher.submit(request, alias, done)
         shadow = route.shadow_of(batcher)
         if shadow is not None:
-            self._ask_shadow(shadow, request)
+            self._ask_shadow(shadow, request, pending)
 
-    def _ask_shadow(self, shadow: Batcher, request: InferenceRequest) -> None:
+    def _ask_shadow(self, shadow: Batcher, request: InferenceRequest, pending: Pending) -> None:
+        """Ask the shadow the same, unless it is behind already. Both predictions have one id."""
         if shadow.waiting >= SHADOW_QUEUE:
             self._cells.add("engine_shadow_dropped", shadow.loaded.name)
             return
         try:
-            shadow.submit(replace(request, outputs=()), "shadow", None)
+            asked = shadow.submit(InferenceRequest(request.tensors), SHADOW, None)
         except Rejected:
             self._cells.add("engine_shadow_dropped", shadow.loaded.name)
+        else:
+            asked.prediction = pending.prediction = prediction_ids(1, time.time_ns())[0]
 
     def route(self, model: str) -> Route:
         """The route of a model.
@@ -184,7 +284,8 @@ class DataPlane:
     def _answered(self, batch: Batch) -> None:
         now = time.monotonic()
         time_ns = time.time_ns()
-        batch.predictions = prediction_ids(len(batch.pending), time_ns)
+        fresh = prediction_ids(len(batch.pending), time_ns)
+        batch.predictions = [one.prediction or id for one, id in zip(batch.pending, fresh, strict=True)]
         loaded = batch.loaded
         name, version = loaded.name, str(loaded.version.version)
         latencies = [now - pending.since for pending in batch.pending]
@@ -220,34 +321,77 @@ class DataPlane:
         if made.predictions:
             self._log_of(batch.loaded).append(made)
 
+    def count_refused(self, model: str, why: Rejected) -> None:
+        """Count a request that did not come as far as a model's queue. Names that are none are not told apart."""
+        self._cells.add("engine_refused", model if model in self.routes else "", why.kind, str(why.status))
+
     def _refused(self, loaded: Loaded, why: Rejected) -> None:
         self._cells.add("engine_refused", loaded.name, why.kind, str(why.status))
 
     def _let_through(self, loaded: Loaded, kind: str, count: int) -> None:
         self._cells.add("engine_let_through", loaded.name, kind, amount=count)
 
-    # -- the log --------------------------------------------------------------------------------------------------
+    # -- the logs -------------------------------------------------------------------------------------------------
 
     def _log_of(self, loaded: Loaded) -> PredictionLog:
-        key = (loaded.name, loaded.version.version)
+        settings = loaded.settings
+        key = (loaded.name, loaded.version.version, settings.redact, settings.fsync)
         found = self._logs.get(key)
         if found is None:
             origin = Origin(model=loaded.name, version=key[1], run=loaded.run)
-            redaction = redaction_of(loaded.settings, self._source.log_key)
-            always = loaded.settings.fsync == "always"
+            redaction = redaction_of(settings, self._source.log_key)
+            always = settings.fsync == "always"
             found = self._logs[key] = PredictionLog(self._source.logs / loaded.name, origin, redaction, always=always)
         return found
 
     def _write_logs(self) -> None:
+        recovered = -RECOVER_SECONDS
         while not self._closed.wait(FLUSH_SECONDS):
             self.flush_logs()
+            for batcher in list(self._batchers.values()):
+                version = str(batcher.loaded.version.version)
+                self._cells.set("engine_queue", batcher.loaded.name, version, value=batcher.waiting)
+            if time.monotonic() - recovered > RECOVER_SECONDS:
+                recovered = time.monotonic()
+                for name in list(self.refs):
+                    with suppress(OSError):  # there may be no room yet
+                        recover(self._source.logs / name)
 
     def flush_logs(self) -> None:
-        """Write what has gathered, and count it."""
-        for (name, _), log in list(self._logs.items()):
+        """Write what has gathered, count it, and say at most once a minute when lines are lost."""
+        for log in list(self._logs.values()):
             log.flush()
-            self._cells.set("engine_log_lines", name, "written", value=log.health.written)
-            self._cells.set("engine_log_lines", name, "dropped", value=log.health.dropped)
+        for name in {key[0] for key in list(self._logs)}:
+            self._count_lines(name)
+
+    def _count_lines(self, name: str) -> None:
+        logs = [log for key, log in list(self._logs.items()) if key[0] == name]
+        counts = (sum(log.health.written for log in logs), sum(log.health.dropped for log in logs))
+        before = self._lines.get(name, (0, 0))
+        self._lines[name] = counts
+        for outcome, old, new in zip(("written", "dropped"), before, counts, strict=True):
+            if new > old:
+                self._cells.add("engine_log_lines", name, outcome, amount=new - old)
+        if counts[1] > before[1] and time.monotonic() - self._said > SAY_SECONDS:
+            self._said = time.monotonic()
+            reason = next(log.health.reason for log in reversed(logs) if log.health.reason)
+            say(f"{counts[1]:,} lines of the prediction log of {name} were dropped until now: {reason}")
+
+    def feedback(self, model: str, labels: Sequence[Label]) -> None:
+        """Keep what turned out to be true of earlier predictions. In a thread, for it waits for the disk.
+
+        Raises:
+            Rejected: when the model is not served here, or the labels cannot be kept.
+        """
+        self.route(model)
+        log = self._labels.setdefault(model, LabelLog(self._source.logs / model, model))
+        try:
+            log.append(labels, time.time_ns())
+        except OSError as error:
+            say(f"labels of {model} could not be kept: {error.strerror or error}")
+            raise Rejected(503, "the labels could not be kept", hint="send them again later", kind="disk") from error
+        with self._counting:
+            self._cells.add("engine_labels", model, amount=len(labels))
 
     # -- what is here ---------------------------------------------------------------------------------------------
 
@@ -256,14 +400,12 @@ class DataPlane:
         if self.draining:
             return False
         if not model:
-            return all(route.main in route.aliases for route in self.routes.values()) and len(self.routes) == len(
-                self.refs
-            )
+            return all(self.is_ready(name) for name in list(self.refs))
         try:
-            self.route(model).choose(version, "ready")
+            batcher, _ = self.route(model).choose(version, "ready")
         except Rejected:
             return False
-        return True
+        return not batcher.is_stuck
 
     def metadata(self, model: str, version: str = "") -> dict[str, Any]:
         """A model's metadata as V2 has it, from its graph.
@@ -312,12 +454,15 @@ class DataPlane:
         with self._changing:
             try:
                 ref = self.refs.get(model) or self._best(ModelRef.parse(model))
+                self._troubles.clear()
+                self._loading = {key: one for key, one in self._loading.items() if one.is_over}
                 self.routes[ref.name] = self._route(ref, strict=True)
             except NotFound as error:
                 raise Rejected(404, error.fact, hint=error.hint, kind="not-found") from error
             except EngineError as error:
                 raise Rejected(400, error.fact, kind="load") from error
             self.refs[ref.name] = ref
+            self._tell_roster()
 
     def _best(self, ref: ModelRef) -> ModelRef:
         """A bare name is its production version where there is one."""
@@ -336,23 +481,32 @@ class DataPlane:
         with self._changing:
             self.refs.pop(model, None)
             self.routes.pop(model, None)
+            self._tell_roster()
 
     # -- ending ---------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more, and wait until everybody has an answer, or for so long."""
+        """Wait until everybody has an answer, or for so long. From now on the server is not ready."""
         self.draining = True
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not all(one.is_idle for one in self._batchers.values()):
+        while time.monotonic() < end and not all(one.is_idle or one.behind for one in list(self._batchers.values())):
             await asyncio.sleep(0.01)
 
     def close(self) -> None:
         """Write the logs to their end."""
         self._closed.set()
         self._dog.close()
+        for batcher in list(self._batchers.values()):
+            batcher.close()
         for log in self._logs.values():
             log.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for labels in self._labels.values():
+            labels.close()
+
+
+def say(text: str) -> None:
+    """Tell the operator something, on standard error."""
+    sys.stderr.write(f"engine serve: {text}\n")
 
 
 def redaction_of(settings: Settings, key: bytes) -> Redaction:

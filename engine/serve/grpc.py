@@ -16,6 +16,7 @@ from open_inference.grpc import protocol as v2
 from open_inference.grpc import service
 
 import engine
+from engine.serve.http import fault
 from engine.serve.model import DTYPES, AnyArray, InferenceAnswer, InferenceRequest, Rejected
 from engine.serve.v2 import from_raw, microseconds, to_raw
 
@@ -75,6 +76,7 @@ class Servicer(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
         """A model's metadata."""
         try:
+            self._let_in(context)
             found = self.plane.metadata(request.name, request.version)
         except Rejected as error:
             return await refuse(context, error)
@@ -86,25 +88,42 @@ class Servicer(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
             outputs=[v2.ModelMetadataResponse.TensorMetadata(**tensor) for tensor in found["outputs"]],
         )
 
+    def _let_in(self, context: Any) -> dict[bytes, bytes]:
+        """The metadata of a call that may come in.
+
+        Raises:
+            Rejected: when it may not.
+        """
+        headers = {key.encode(): str(value).encode() for key, value in context.invocation_metadata() or ()}
+        self.gate.let_in("infer", headers, address_of(context.peer()))
+        return headers
+
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """A prediction."""
         future: asyncio.Future[InferenceAnswer | Rejected] = asyncio.get_running_loop().create_future()
         try:
-            headers = {key.encode(): str(value).encode() for key, value in context.invocation_metadata() or ()}
-            self.gate.let_in("infer", headers, context.peer())
+            headers = self._let_in(context)
             wish = read_request(request)
             wish.key = headers.get(b"engine-sticky", b"").decode("latin-1") or wish.id
             self.plane.infer(request.model_name, request.model_version, wish, lambda found: settle(future, found))
-            answer = await future
-            if isinstance(answer, Rejected):
-                raise answer
         except Rejected as error:
+            self.plane.count_refused(request.model_name, error)
             return await refuse(context, error)
+        except Exception as error:  # a fault of ours costs one answer, and what it was is for the operator alone
+            return await refuse(context, fault(error))
+        answer = await future
+        if isinstance(answer, Rejected):
+            return await refuse(context, answer)
         model = f"{answer.model}:{answer.version}"
         context.set_trailing_metadata(
             (("engine-prediction", answer.prediction), ("engine-model", model), ("engine-run", answer.run))
         )
         return write_answer(answer, request.id, raw=bool(request.raw_input_contents))
+
+
+def address_of(peer: str) -> str:
+    """``ipv4:127.0.0.1:40000`` -> ``127.0.0.1``: one client has many ports."""
+    return peer.partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def settle(future: asyncio.Future[Any], found: object) -> None:
@@ -213,8 +232,13 @@ def write_answer(answer: InferenceAnswer, id: str, *, raw: bool) -> Any:
     return response
 
 
-async def start(plane: DataPlane, gate: Gate, address: str, largest: int) -> tuple[Any, int]:
+async def start(
+    plane: DataPlane, gate: Gate, address: str, largest: int, certificate: tuple[bytes, bytes] | None = None
+) -> tuple[Any, int]:
     """A server that listens at ``address`` (host:port; port 0 takes any that is free), and its port.
+
+    Args:
+        certificate: a private key and a certificate chain (PEM), for TLS.
 
     Raises:
         OSError: when the port is taken.
@@ -223,7 +247,10 @@ async def start(plane: DataPlane, gate: Gate, address: str, largest: int) -> tup
     server = aio.server(options=(*options, ("grpc.so_reuseport", 1)))
     service.add_GRPCInferenceServiceServicer_to_server(Servicer(plane, gate), server)
     try:
-        port = server.add_insecure_port(address)
+        if certificate is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, grpc.ssl_server_credentials([certificate]))
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}") from error
     await server.start()

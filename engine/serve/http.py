@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import traceback
+import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from engine.serve.stats import Cells
 
 JSON, BINARY = b"application/json", b"application/octet-stream"
-MOST_HEADERS, LONGEST_HEAD, MOST_PIPELINED = 100, 1 << 16, 32
+MOST_HEADERS, LONGEST_HEAD, MOST_PIPELINED, MOST_CONNECTIONS = 100, 1 << 16, 32, 10_000
+BODIES_HELD = 4
+"""How many bodies of the largest size all connections together may have sent in part."""
 HEAD_SECONDS, BODY_SECONDS, IDLE_SECONDS = 10.0, 30.0, 60.0
 SWEEP_SECONDS = 1.0
 LARGEST_BODY = 64 << 20
@@ -68,14 +71,20 @@ Answer = Callable[[Reply], None]
 
 @dataclass(slots=True)
 class Site:
-    """What connections share: the data plane, who may come in, the limits, and all connections themselves."""
+    """What connections share: the data plane, who may come in, the limits, and all connections themselves.
+
+    ``hosts``: the names by which this server goes, any when there is nothing. ``origin``: whose pages may ask from a
+    browser. ``held``: bytes of bodies that are not complete.
+    """
 
     plane: DataPlane
     gate: Gate
     cells: Cells
     pages: Callable[[Site, Asked, Answer], None]
-    hosts: frozenset[str] = LOOPBACK
+    hosts: frozenset[str] | None = LOOPBACK
     largest_body: int = LARGEST_BODY
+    origin: bytes = b""
+    held: int = 0
     log: Callable[[Asked, int, int], None] | None = None
     connections: set[Connection] = field(default_factory=set)
     targets: dict[bytes, tuple[str, str]] = field(default_factory=dict)
@@ -91,18 +100,11 @@ class Site:
 
     def is_ours(self, host: bytes) -> bool:
         """Whether a ``Host`` header names this server: a page from elsewhere in a browser bears another name."""
+        if self.hosts is None:
+            return True
         name = host.decode("latin-1").lower()
         name = name[1 : name.find("]")] if name.startswith("[") else name.rpartition(":")[0] if ":" in name else name
-        return name in self.hosts or ("*" in self.hosts and is_number(name))
-
-
-def is_number(host: str) -> bool:
-    """Whether a host is an address and not a name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+        return name in self.hosts
 
 
 def inference_target(url: bytes) -> tuple[str, str] | None:
@@ -147,11 +149,16 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if len(self.site.connections) >= MOST_CONNECTIONS:
+            self._closing = True
+            transport.abort()
+            return
         self.site.connections.add(self)
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client is gone; what it was to get goes nowhere."""
         self._closing = True
+        self._let_go()
         self.site.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -194,6 +201,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._reset()
+        self._head = 1
         self.deadline = time.monotonic() + HEAD_SECONDS
 
     def on_url(self, url: bytes) -> None:
@@ -222,8 +230,11 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
         self._length += len(data)
+        self.site.held += len(data)
         if self._length > self.site.largest_body:
             raise Rejected(413, f"the body: expected at most {self.site.largest_body} bytes, received more")
+        if self.site.held > BODIES_HELD * self.site.largest_body:
+            raise Rejected(503, "too many large requests at once")
         self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -232,24 +243,37 @@ class Connection(asyncio.Protocol):
         now = time.monotonic()
         self.deadline = now + IDLE_SECONDS
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        slot = Slot(self, self._parser.should_keep_alive())
+        self._let_go()
+        slot = Slot(self, self._parser.should_keep_alive() and not self.site.plane.draining)
         self.waiting.append(slot)
         if len(self.waiting) >= MOST_PIPELINED:
             self.transport.pause_reading()
         method = self._parser.get_method()
         if self.site.log is not None:
             slot.asked = self._asked(method, body, now)
+        slot.bare = method == b"HEAD"
+        target = None
         try:
             if not self.site.is_ours(self._headers.get(b"host", b"localhost")):
                 raise Rejected(421, "this server does not go by that name", kind="host")
-            target = self.site.target(self._url) if method == b"POST" else None
+            if method == b"POST":
+                target = self.site.target(self._url)
             if target is not None:
                 self.site.gate.let_in("infer", self._headers, self.peer)
                 self._infer(slot, target, body)
             else:
                 self._page(slot, method, body, now)
         except Rejected as error:
+            self.site.plane.count_refused(target[0] if target is not None else "", error)
             slot.refuse(error)
+        except Exception as error:  # a fault of ours costs one answer and not the server
+            slot.refuse(fault(error))
+
+    def _let_go(self) -> None:
+        """The body is complete, or never will be."""
+        self.site.held -= self._length
+        self._length = 0
+        self._body = []
 
     # -- answering ------------------------------------------------------------------------------------------------
 
@@ -290,6 +314,16 @@ class Connection(asyncio.Protocol):
         if not keep:
             self.end()
 
+    def end_idle(self) -> None:
+        """Close the connection unless a request has begun, or an answer is owed."""
+        if not self.is_busy:
+            self.end()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request has begun, or an answer is owed."""
+        return bool(self.waiting or self._in_body or self._head)
+
     def end(self) -> None:
         """Close the connection once everything is sent."""
         self._closing = True
@@ -318,6 +352,7 @@ class Connection(asyncio.Protocol):
         self.waiting.append(slot)
         slot.refuse(Rejected(status, fact))
         self._in_body = False
+        self._let_go()
         if not self._closing:
             self.transport.pause_reading()
 
@@ -325,12 +360,13 @@ class Connection(asyncio.Protocol):
 class Slot:
     """The place of one answer in the order of a connection's answers."""
 
-    __slots__ = ("asked", "connection", "data", "keep_alive", "request")
+    __slots__ = ("asked", "bare", "connection", "data", "keep_alive", "request")
 
     def __init__(self, connection: Connection, keep_alive: bool) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
         self.asked: Asked | None = None
+        self.bare = False
         self.data: bytes | None = None
         self.request: InferenceRequest | None = None
 
@@ -340,7 +376,11 @@ class Slot:
             self.refuse(answer)
             return
         assert self.request is not None
-        body, header = write_answer(answer, self.request)
+        try:
+            body, header = write_answer(answer, self.request)
+        except Exception as error:  # an answer that cannot be written costs itself and not its neighbours
+            self.refuse(fault(error))
+            return
         extra = b"" if header is None else b"Inference-Header-Content-Length: %d\r\n" % header
         self.data = b"".join(
             (
@@ -353,6 +393,7 @@ class Slot:
                 answer.run.encode(),
                 b"\r\n",
                 extra,
+                self.connection.site.origin,
                 b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n",
                 body,
             )
@@ -382,11 +423,18 @@ class Slot:
                 reply.kind,
                 b"\r\nContent-Length: %d\r\n" % len(reply.body),
                 reply.headers,
+                self.connection.site.origin,
                 b"\r\n" if self.keep_alive else b"Connection: close\r\n\r\n",
-                reply.body,
+                b"" if self.bare else reply.body,
             )
         )
         self.sent(reply.status)
+
+
+def fault(error: Exception) -> Rejected:
+    """The answer to what we did wrong; what it was is for the operator alone."""
+    sys.stderr.write("".join(traceback.format_exception(error)))
+    return Rejected(500, "the server failed at this request", kind="fault")
 
 
 def unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
@@ -395,8 +443,6 @@ def unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
     Raises:
         Rejected: for an encoding that is not known, a broken body, or one that grows beyond ``most``.
     """
-    import zlib
-
     if encoding not in (b"gzip", b"deflate"):
         raise Rejected(415, "Content-Encoding: expected gzip or deflate")
     engine = zlib.decompressobj(47)

@@ -20,10 +20,14 @@ PACKED: Mapping[str, str] = {"FP32": "numeric", "FP64": "numeric", "BYTES": "cat
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a model takes: its inputs by name, and the columns behind each packed tensor."""
+    """What a model takes: its inputs by name, and the columns behind each packed tensor.
+
+    ``varies``: rows may have different shapes from request to request.
+    """
 
     tensors: Mapping[str, Tensor]
     packs: Mapping[str, tuple[Tensor, ...]]
+    varies: bool
 
     def arrays(self, given: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], int]:
         """The arrays of a request in the model's own shapes and datatypes, and how many rows they have.
@@ -91,7 +95,9 @@ def inputs_of(tensors: Sequence[Tensor]) -> Inputs:
             packs.setdefault(name, []).append(tensor)
     whole = {name: columns for name, columns in packs.items() if len({column.datatype for column in columns}) == 1}
     return Inputs(
-        {tensor.name: tensor for tensor in tensors}, {name: tuple(columns) for name, columns in whole.items()}
+        {tensor.name: tensor for tensor in tensors},
+        {name: tuple(columns) for name, columns in whole.items()},
+        any(-1 in tensor.shape[1:] for tensor in tensors),
     )
 
 

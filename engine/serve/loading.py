@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +16,24 @@ from engine.registry.model import ModelVersion
 from engine.serve.checks import Checks, lowered
 from engine.serve.inputs import Inputs, inputs_of
 from engine.serve.model import DTYPES, AnyArray, Tensor
-from engine.serve.onnx import Session, open_session
+from engine.serve.onnx import Call, Session, open_session
 from engine.serve.settings import Settings
 from engine.store.objects import ObjectStore
 
 WARM_UP = 3
 FAST_SECONDS = 0.02
 """A call that takes no longer may be made in the event loop; health answers wait for it."""
+LOAD_SECONDS = 60.0
+LOOPS = (b"Loop", b"Scan")
+"""ONNX operators whose time depends on what is in a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A version that is ready. ``seconds`` is how long a call of a full batch takes; ``datatypes`` are the outputs'."""
+    """A version that is ready. ``seconds`` is how long a call of a full batch takes; ``datatypes`` are the outputs'.
+
+    ``loops``: how long a call takes may depend on what is in its rows.
+    """
 
     version: ModelVersion
     run: str
@@ -37,6 +44,7 @@ class Loaded:
     package: Mapping[str, Any]
     seconds: float
     datatypes: Mapping[str, str]
+    loops: bool = False
 
     @property
     def name(self) -> str:
@@ -46,14 +54,15 @@ class Loaded:
     @property
     def is_fast(self) -> bool:
         """Whether a full batch is answered without others noticing."""
-        return self.seconds <= FAST_SECONDS
+        return self.seconds <= FAST_SECONDS and not self.loops
 
 
-def load(version: ModelVersion, store: ObjectStore, settings: Settings, threads: int) -> Loaded:
+def load(version: ModelVersion, store: ObjectStore, settings: Settings, threads: int, device: str = "cpu") -> Loaded:
     """Load a version and ask it about rows that its schema allows.
 
     Args:
-        threads: how many threads one call may use.
+        threads: how many threads one call of many rows may use; calls of single rows use one.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
         DigestMismatch: when the model's bytes, or its package's, were altered.
@@ -62,7 +71,8 @@ def load(version: ModelVersion, store: ObjectStore, settings: Settings, threads:
         Failed: when the model cannot answer.
     """
     package = json.loads(store.read(version.package))
-    session = open_session(store.read(package["model"]["digest"]), threads=threads)
+    model = store.read(package["model"]["digest"])
+    session = open_session(model, threads=threads if settings.max_batch_rows > 1 else 1, device=device)
     checks = lowered(
         session.inputs, package.get("schema"), package["signature"].get("categories"), settings.unknown_category
     )
@@ -77,25 +87,76 @@ def load(version: ModelVersion, store: ObjectStore, settings: Settings, threads:
         package=package,
         seconds=seconds,
         datatypes={tensor.name: tensor.datatype for tensor in session.outputs},
+        loops=any(name in model for name in LOOPS),
     )
+
+
+class Loading:
+    """A version that is being loaded, in a thread; ``told`` is called there when that is over."""
+
+    def __init__(self, work: Callable[[], Loaded], told: Callable[[], None]) -> None:
+        self._found: Loaded | None = None
+        self._error: EngineError | None = None
+        self._over = threading.Event()
+        self._end = time.monotonic() + LOAD_SECONDS
+        threading.Thread(target=self._work, args=(work, told), name="load", daemon=True).start()
+
+    def _work(self, work: Callable[[], Loaded], told: Callable[[], None]) -> None:
+        try:
+            self._found = work()
+        except EngineError as error:
+            self._error = error
+        except Exception as error:  # whatever a package may hold: it must not end the thread that follows all models
+            self._error = Failed(f"the model could not be loaded: {type(error).__name__}: {error}")
+        self._over.set()
+        told()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is loaded, or never will be."""
+        return self._over.is_set()
+
+    def result(self, patience: float) -> Loaded | None:
+        """What was loaded, waiting for at most ``patience`` seconds; nothing while that goes on.
+
+        Raises:
+            Failed: when it takes longer than a minute: such a model hangs.
+            EngineError: why it could not be loaded.
+        """
+        self._over.wait(patience)
+        if self._error is not None:
+            raise self._error
+        if self._found is None and time.monotonic() >= self._end:
+            raise Failed(f"the model was not ready within {LOAD_SECONDS:g} s", hint="it stays out; export it again")
+        return self._found
 
 
 def warm_up(session: Session, checks: Checks, rows: int) -> float:
     """Ask about one row and about a full batch, a few times each; the least time of a full batch in seconds.
 
     Raises:
-        Failed: when the model does not answer.
+        Failed: when the model does not answer, or not in time.
     """
+    call = Call()
+    watch = threading.Timer(LOAD_SECONDS, call.end)
+    watch.daemon = True
+    watch.start()
     try:
-        session.run(example(session.inputs, checks, 1))
+        session.run(example(session.inputs, checks, 1), call)
         batch = example(session.inputs, checks, rows)
         taken = []
         for _ in range(WARM_UP):
             started = time.perf_counter()
-            session.run(batch)
+            outputs = session.run(batch, call)
             taken.append(time.perf_counter() - started)
     except EngineError as error:
         raise Failed(f"the model does not answer: {error.fact}", hint="it stays out; export it again") from error
+    finally:
+        watch.cancel()
+    for name, array in outputs.items():
+        if array.shape[:1] != (rows,):
+            fact = f'the model\'s output "{name}" is {list(array.shape)} for {rows} rows'
+            raise Failed(fact, hint="it stays out; export it with a row of output for each row of input")
     return min(taken)
 
 

@@ -16,7 +16,7 @@ import onnxruntime as ort
 import pyarrow as pa
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 
-from engine.errors import DataUnreadable, NotFound, UsageError, suggestion
+from engine.errors import DataUnreadable, Failed, NotFound, UsageError, suggestion
 from engine.serve.model import DTYPES, AnyArray, Tensor
 
 # ONNX Runtime's exceptions have no common ancestor, and its Python side raises Python's own.
@@ -124,24 +124,41 @@ class Session:
         return UsageError(f"the model cannot answer: {first_line(error)}", hint="compare the request with the metadata")
 
 
-def open_session(model: bytes | Path, threads: int = 1) -> Session:
-    """Load an ONNX model for the CPU, with deterministic kernels.
+def open_session(model: bytes | Path, threads: int = 1, device: str = "cpu") -> Session:
+    """Load an ONNX model, on the CPU unless told otherwise, with deterministic kernels.
 
     Args:
         threads: how many threads one request may use.
+        device: ``cpu``, or ``cuda``, which does on the CPU what the GPU cannot.
 
     Raises:
         NotFound: when there is no such file.
+        Failed: when there is no such device.
         DataUnreadable: for bytes that are no ONNX model, for operators that ONNX Runtime does not have, for
             weights outside the file, and for inputs or outputs that are not tensors.
     """
     data, place = (read(model), str(model)) if isinstance(model, Path) else (model, "")
     try:
-        return Session(ort.InferenceSession(data, options(threads), providers=["CPUExecutionProvider"]))
+        return Session(ort.InferenceSession(data, options(threads), providers=providers(device)))
     except VENDOR_ERRORS as error:
         fact = f"ONNX Runtime cannot load this model: {first_line(error)}"
         hint = "export it again, with standard operators only and its weights inside the file"
         raise DataUnreadable(fact, place=place, hint=hint) from error
+
+
+def providers(device: str) -> list[str]:
+    """What ONNX Runtime computes with, the first choice first.
+
+    Raises:
+        Failed: when there is no such device.
+    """
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    wanted = f"{device.upper()}ExecutionProvider"
+    if wanted not in ort.get_available_providers():
+        hint = "install onnxruntime-gpu in place of onnxruntime, or serve on the CPU"
+        raise Failed(f"ONNX Runtime has no device {device} here", hint=hint)
+    return [wanted, "CPUExecutionProvider"]
 
 
 def read(path: Path) -> bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import engine
 from engine.serve.direct import request_of
+from engine.serve.feedback import LAST_ROW, MOST_LABELS
 from engine.serve.loading import Loaded, example
 from engine.serve.model import Tensor
 
@@ -34,6 +35,7 @@ def openapi(plane: DataPlane) -> dict[str, Any]:
         paths[f"{place}/ready"] = {"get": operation(f"Whether {name} answers")}
         paths[f"{place}/stats"] = {"get": operation(f"What {name} was asked")}
         paths[f"{place}/infer"] = {"post": inference(main.loaded)}
+        paths[f"{place}/feedback"] = {"post": feedback(main.loaded)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "engine", "version": engine.__version__, "description": "Open Inference Protocol V2"},
@@ -62,6 +64,36 @@ def inference(loaded: Loaded) -> dict[str, Any]:
             "400": {"description": "The request names a tensor that is wrong", **refused},
             "503": {"description": "Too many requests wait, or the server ends", **refused},
             "504": {"description": "The deadline is over", **refused},
+        },
+    }
+
+
+def feedback(loaded: Loaded) -> dict[str, Any]:
+    """The operation that takes labels."""
+    classes = loaded.package["signature"].get("classes")
+    label = {
+        "type": "object",
+        "required": ["prediction", "label"],
+        "properties": {
+            "prediction": {"type": "string", "format": "uuid", "description": "as the header engine-prediction had it"},
+            "row": {"type": "integer", "minimum": 0, "maximum": LAST_ROW, "default": 0},
+            "label": {"type": "number"} if classes is None else {"enum": list(classes)},
+        },
+    }
+    body = {
+        "type": "object",
+        "required": ["labels"],
+        "properties": {"labels": {"type": "array", "minItems": 1, "maxItems": MOST_LABELS, "items": label}},
+    }
+    refused = {"content": {"application/json": {"schema": ERROR}}}
+    return {
+        "summary": f"Say what was true of earlier predictions of {loaded.name}; needs a key with the scope feedback",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": {"description": "The labels are kept"},
+            "400": {"description": "A label is wrong", **refused},
+            "401": {"description": "There is no key that is known", **refused},
+            "403": {"description": "The key does not open this", **refused},
         },
     }
 

@@ -11,13 +11,18 @@ from urllib.parse import unquote
 import orjson
 
 import engine
-from engine.serve.http import Answer, Asked, Reply, Site
+from engine.serve.feedback import read_labels
+from engine.serve.http import Answer, Asked, Reply, Site, fault
 from engine.serve.model import Rejected
 from engine.serve.openapi import openapi
 from engine.serve.stats import exposition, summed
 
 METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics", "parameters"]
+PREFLIGHT = (
+    b"Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type, "
+    b"engine-sticky, inference-header-content-length, x-api-key\r\n"
+)
 Names = Mapping[str, str]
 
 
@@ -79,16 +84,22 @@ def index(call: Call) -> Reply:
     )
 
 
+def feedback(call: Call) -> Reply:
+    """``POST /v2/models/M/feedback``: labels for earlier predictions."""
+    batcher, _ = call.site.plane.route(call.names["model"]).choose("", "feedback")
+    labels = read_labels(call.asked.body, batcher.loaded.package["signature"].get("classes"))
+    call.site.plane.feedback(call.names["model"], labels)
+    return document({"accepted": len(labels)})
+
+
 def load(call: Call) -> Reply:
     """``POST /v2/repository/models/M/load``."""
-    call.site.gate.let_in("admin", call.asked.headers, call.asked.peer)
     call.site.plane.load(call.names["model"])
     return document({})
 
 
 def unload(call: Call) -> Reply:
     """``POST /v2/repository/models/M/unload``."""
-    call.site.gate.let_in("admin", call.asked.headers, call.asked.peer)
     call.site.plane.unload(call.names["model"])
     return document({})
 
@@ -138,23 +149,25 @@ def api(call: Call) -> Reply:
     return document(openapi(call.site.plane))
 
 
-PAGES: tuple[tuple[str, str, Page], ...] = (
-    ("GET", "/v2", server),
-    ("GET", "/v2/health/live", live),
-    ("GET", "/v2/health/ready", ready),
-    ("GET", "/v2/models/{model}", metadata),
-    ("GET", "/v2/models/{model}/ready", ready),
-    ("GET", "/v2/models/{model}/stats", statistics),
-    ("GET", "/v2/models/{model}/versions/{version}", metadata),
-    ("GET", "/v2/models/{model}/versions/{version}/ready", ready),
-    ("GET", "/v2/models/{model}/versions/{version}/stats", statistics),
-    ("POST", "/v2/repository/index", index),
-    ("POST", "/v2/repository/models/{model}/load", load),
-    ("POST", "/v2/repository/models/{model}/unload", unload),
-    ("GET", "/metrics", metrics),
-    ("GET", "/openapi.json", api),
+PAGES: tuple[tuple[str, str, str, Page], ...] = (
+    ("GET", "/v2", "", server),
+    ("GET", "/v2/health/live", "", live),
+    ("GET", "/v2/health/ready", "", ready),
+    ("GET", "/v2/models/{model}", "infer", metadata),
+    ("GET", "/v2/models/{model}/ready", "", ready),
+    ("GET", "/v2/models/{model}/stats", "infer", statistics),
+    ("POST", "/v2/models/{model}/feedback", "feedback", feedback),
+    ("GET", "/v2/models/{model}/versions/{version}", "infer", metadata),
+    ("GET", "/v2/models/{model}/versions/{version}/ready", "", ready),
+    ("GET", "/v2/models/{model}/versions/{version}/stats", "infer", statistics),
+    ("POST", "/v2/repository/index", "infer", index),
+    ("POST", "/v2/repository/models/{model}/load", "admin", load),
+    ("POST", "/v2/repository/models/{model}/unload", "admin", unload),
+    ("GET", "/metrics", "infer", metrics),
+    ("GET", "/openapi.json", "infer", api),
 )
-SLOW = frozenset({load, unload, metrics, statistics})
+"""Method, path, the scope that opens it (none: anybody), and what answers."""
+SLOW = frozenset({load, unload, metrics, statistics, feedback})
 """What is done in a thread, for it reads files."""
 
 
@@ -164,7 +177,12 @@ def answer(site: Site, asked: Asked, reply: Answer) -> None:
     Raises:
         Rejected: when it is clear at once that nothing is here.
     """
-    page, names = find(asked.method, asked.path)
+    if site.origin and asked.method == "OPTIONS":
+        reply(Reply(status=204, body=b"", headers=PREFLIGHT))
+        return
+    page, scope, names = find(asked.method, asked.path)
+    if scope:
+        site.gate.let_in(scope, asked.headers, asked.peer)
     if page not in SLOW:
         reply(page(Call(site, asked, names)))
         return
@@ -179,20 +197,23 @@ def guarded(page: Page, call: Call) -> Reply:
         return page(call)
     except Rejected as error:
         return document({"error": str(error)}, error.status)
+    except Exception as error:  # a fault of ours costs one answer and not the server
+        found = fault(error)
+        return document({"error": str(found)}, found.status)
 
 
-def find(method: str, path: str) -> tuple[Page, Names]:
-    """The page at a path.
+def find(method: str, path: str) -> tuple[Page, str, Names]:
+    """The page at a path, and the scope that opens it.
 
     Raises:
         Rejected: 404 when there is none, 405 when it answers to another method.
     """
     parts = [unquote(part) for part in path.rstrip("/").split("/")]
     others = set()
-    for known, pattern, page in PAGES:
+    for known, pattern, scope, page in PAGES:
         names = matched(pattern.split("/"), parts)
         if names is not None and method in (known, "HEAD" if known == "GET" else known):
-            return page, names
+            return page, scope, names
         if names is not None:
             others.add(known)
     if others:

@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from engine.serve.stats import Cells
 
 DRAIN_SECONDS = 10.0
 LAST_WORDS = 0.05
+DRAIN_TICK = 0.02
 BACKLOG = 2048
 
 
@@ -68,6 +71,7 @@ class Place:
     listening: socket.socket
     certificate: Certificate | None = None
     grpc_port: int | None = None
+    origin: str = ""
     limits: Limits = Limits()
 
 
@@ -117,6 +121,7 @@ async def serve(
             hosts=hosts_of(place.host),
             largest_body=place.limits.largest_body,
             log=AccessLog() if place.limits.access_log else None,
+            origin=allowed(place.origin),
         )
         server = await loop.create_server(
             lambda: Connection(site, loop), sock=place.listening, backlog=BACKLOG, ssl=context
@@ -126,9 +131,10 @@ async def serve(
         told()
         await ended.wait()
         server.close()
-        await plane.drain(DRAIN_SECONDS)
-        if remote is not None:
-            await remote.stop(1.0)
+        leaving = loop.create_task(remote.stop(DRAIN_SECONDS)) if remote is not None else None
+        await drain(site)
+        if leaving is not None:
+            await leaving
         await asyncio.sleep(LAST_WORDS)  # what was answered is on its way
         sweeping.cancel()
         for connection in list(site.connections):
@@ -138,9 +144,36 @@ async def serve(
         await loop.run_in_executor(None, plane.close)
 
 
-def hosts_of(host: str) -> frozenset[str]:
-    """The names by which this server goes; any address when it listens on all."""
-    return LOOPBACK | {host} | ({"*"} if host in ("0.0.0.0", "::") else set())  # noqa: S104
+async def drain(site: Site) -> None:
+    """Answer what has begun to come, close what is silent, and wait until nothing is owed, for ten seconds at most."""
+    end = time.monotonic() + DRAIN_SECONDS
+    await site.plane.drain(0.0)
+    while time.monotonic() < end:
+        for connection in list(site.connections):
+            connection.end_idle()
+        await site.plane.drain(0.0)
+        if not any(connection.is_busy for connection in list(site.connections)):
+            break
+        await asyncio.sleep(DRAIN_TICK)
+    await site.plane.drain(max(0.0, end - time.monotonic()))
+
+
+def allowed(origin: str) -> bytes:
+    """The header that lets pages of an origin read answers; nothing without one."""
+    return f"Access-Control-Allow-Origin: {origin}\r\nVary: Origin\r\n".encode() if origin else b""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def hosts_of(host: str) -> frozenset[str] | None:
+    """The names by which this server goes; any beyond this machine, where keys tell who asks and not a page's name."""
+    return LOOPBACK | {host.lower()} if is_loopback(host) else None
 
 
 async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
@@ -155,7 +188,8 @@ async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
 
     host = f"[{place.host}]" if ":" in place.host else place.host
     address = f"{host}:{place.grpc_port}"
-    server, _ = await start(plane, gate, address, place.limits.largest_body)
+    pair = (place.certificate.key.read_bytes(), place.certificate.chain.read_bytes()) if place.certificate else None
+    server, _ = await start(plane, gate, address, place.limits.largest_body, pair)
     return server
 
 

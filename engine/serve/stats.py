@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import shutil
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from engine.predictions.log import is_running
 
 NAMES, CELLS = 1 << 18, 1 << 14
 SIZE = NAMES + 8 * CELLS
@@ -61,9 +60,8 @@ METRICS: Mapping[str, Metric] = {
             labels=("model", "kind"),
         ),
         Metric(name="engine_shadow_dropped", help="Shadow requests that were dropped under load.", labels=("model",)),
-        Metric(
-            name="engine_log_lines", help="Lines of the prediction log.", labels=("model", "outcome"), is_gauge=True
-        ),
+        Metric(name="engine_log_lines", help="Lines of the prediction log.", labels=("model", "outcome")),
+        Metric(name="engine_labels", help="Labels that came for earlier predictions.", labels=("model",)),
         Metric(name="engine_queue", help="Requests that wait.", labels=MODEL[:2], is_gauge=True),
         Metric(name="engine_connections", help="Open connections.", labels=("protocol",), is_gauge=True),
     )
@@ -82,12 +80,19 @@ class Cells:
         self.values = np.frombuffer(self._map, np.float64, CELLS, NAMES)
         self._places: dict[Key, int] = {}
         self._next = 0
+        self._lock = threading.Lock()
 
     def place(self, key: Key) -> int:
         """Where the numbers of a metric with these labels begin. The last place takes all that there is no room for."""
         found = self._places.get(key)
-        if found is not None:
-            return found
+        if found is None:
+            with self._lock:
+                found = self._places.get(key)
+                if found is None:
+                    found = self._new_place(key)
+        return found
+
+    def _new_place(self, key: Key) -> int:
         width = len(METRICS[key[0]].bounds) + 2 if METRICS[key[0]].bounds else 1
         if self._next + width > CELLS - 32 or len(self._places) > MOST_KEYS:
             return CELLS - 32
@@ -125,7 +130,10 @@ def summed(folder: Path) -> dict[Key, Any]:
     """The numbers of all processes whose files are in ``folder``, by metric and labels."""
     total: dict[Key, Any] = {}
     for path in sorted(folder.glob("*.cells")):
+        is_gone = not is_running(int(path.stem))
         for key, found in cells_in(path):
+            if is_gone and METRICS[key[0]].is_gauge:
+                continue
             total[key] = total[key] + found if key in total else found
     return total
 
@@ -176,6 +184,17 @@ def histogram(metric: Metric, rows: Mapping[Key, Any], family: Any) -> Any:
         buckets = [(repr(float(bound)), count) for bound, count in zip(metric.bounds, counts, strict=False)]
         family.add_metric(labels, [*buckets, ("+Inf", counts[-1])], float(values[-1]))
     return family
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

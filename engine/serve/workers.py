@@ -35,6 +35,7 @@ class Post:
     ready: int
     workers: int
     cells: Path
+    grpc_port: int | None = None
 
     def report(self) -> None:
         """Say that this worker is ready."""
@@ -49,8 +50,23 @@ def sockets(host: str, port: int, count: int) -> list[socket.socket]:
     """
     if count == 1:
         return [listen(host, port)]
-    first = listen(host, port, shared=True)
-    return [first, *(listen(host, first.getsockname()[1], shared=True) for _ in range(count - 1))]
+    with listen(host, port) as probe:  # another server that shares its port would let us share it
+        number = probe.getsockname()[1]
+    return [listen(host, number, shared=True) for _ in range(count)]
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that holds a port for others of this process and its workers, and takes no connections itself.
+
+    Raises:
+        OSError: when the port is taken.
+    """
+    with listen(host, port) as probe:
+        number = probe.getsockname()[1]
+    held = socket.socket(probe.family)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, number))
+    return held
 
 
 def post() -> Post | None:
@@ -58,11 +74,23 @@ def post() -> Post | None:
     given = os.environ.get(VARIABLE)
     if given is None:
         return None
-    number, ready, workers, cells = given.split(",", 3)
-    return Post(listening=socket.socket(fileno=int(number)), ready=int(ready), workers=int(workers), cells=Path(cells))
+    number, ready, workers, remote, cells = given.split(",", 4)
+    return Post(
+        listening=socket.socket(fileno=int(number)),
+        ready=int(ready),
+        workers=int(workers),
+        cells=Path(cells),
+        grpc_port=int(remote) if remote else None,
+    )
 
 
-def supervise(command: Sequence[str], listening: Sequence[socket.socket], cells: Path, told: Callable[[], None]) -> int:
+def supervise(
+    command: Sequence[str],
+    listening: Sequence[socket.socket],
+    grpc_port: int | None,
+    cells: Path,
+    told: Callable[[], None],
+) -> int:
     """Run a worker on each socket until SIGTERM or SIGINT; ``told`` is called when all of them are ready.
 
     Returns:
@@ -77,9 +105,10 @@ def supervise(command: Sequence[str], listening: Sequence[socket.socket], cells:
         signal.signal(number, end)
     heard, ready = os.pipe()
     os.set_inheritable(ready, True)
-    posts = [Post(listening=one, ready=ready, workers=len(listening), cells=cells) for one in listening]
+    count = len(listening)
+    posts = [Post(listening=one, ready=ready, workers=count, cells=cells, grpc_port=grpc_port) for one in listening]
     born = [(worker(command, one), time.monotonic()) for one in posts]
-    waiting, code = len(listening), 0
+    waiting, code = count, 0
     while not asked and not code:
         if select.select([heard], [], [], TICK)[0]:
             waiting -= len(os.read(heard, waiting or 1))
@@ -98,8 +127,8 @@ def supervise(command: Sequence[str], listening: Sequence[socket.socket], cells:
 
 def worker(command: Sequence[str], post: Post) -> subprocess.Popen[bytes]:
     """Start a worker. Ctrl-C on a terminal reaches the supervisor alone."""
-    number = post.listening.fileno()
-    environment = {**os.environ, VARIABLE: f"{number},{post.ready},{post.workers},{post.cells}"}
+    number, remote = post.listening.fileno(), "" if post.grpc_port is None else post.grpc_port
+    environment = {**os.environ, VARIABLE: f"{number},{post.ready},{post.workers},{remote},{post.cells}"}
     return subprocess.Popen(  # noqa: S603
         command, env=environment, pass_fds=[number, post.ready], start_new_session=True
     )

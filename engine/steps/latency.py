@@ -32,7 +32,7 @@ def judge(gate: Gate, inputs: Inputs, context: Context) -> Verdict:
     signature = context.json(inputs["signature"])
     session = open_session(context.data(inputs["model"]))
     found = latencies(session, table, signature.get("categories"))
-    method = f"{found['requests']:,} requests of one row as JSON, one after the other"
+    method = f"{found['requests']:,} requests of one row, one after the other"
     verdict = bounded(gate, found[gate["metric"]], method=method, machine=machine(), latencies=found)
     return {**verdict, "reason": f"{verdict['reason']} (measured: {method})"}
 

@@ -101,7 +101,7 @@ def test_a_latency_has_the_machine_that_it_was_measured_on(context: Context, met
     assert found["machine"] == machine()
     assert found["latencies"]["latency_p50_ms"] <= found["latencies"]["latency_p99_ms"]
     assert found["value"] == found["latencies"][metric] > 0
-    assert "(measured: 1,000 requests of one row as JSON, one after the other)" in found["reason"]
+    assert "(measured: 1,000 requests of one row, one after the other)" in found["reason"]
 
 
 def test_the_machine_is_this_one() -> None:
