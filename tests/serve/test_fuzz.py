@@ -260,7 +260,7 @@ def each_operation_as_documented(server: Server, count: int) -> None:
     operations = [found.ok() for found in document.get_all_operations()]
     assert {operation.path for operation in operations} >= {"/v2", "/v2/models/echo/infer", "/v2/models/echo/feedback"}
     for operation in operations:
-        for mode in schemathesis.GenerationMode:
+        for mode in schemathesis.GenerationMode if operation.body else [schemathesis.GenerationMode.POSITIVE]:
             tries(count)(given(operation.as_strategy(generation_mode=mode))(as_documented))()
 
 
@@ -275,14 +275,14 @@ CHECKED = ("not_a_server_error", "status_code_conformance", "response_schema_con
 
 @pytest.mark.usefixtures("steady")
 def test_every_operation_answers_as_the_api_document_says(server: Server) -> None:
-    each_operation_as_documented(server, 15)
+    each_operation_as_documented(server, 20)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("steady")
 def test_every_operation_answers_ten_thousand_requests_as_the_api_document_says(server: Server) -> None:
-    each_operation_as_documented(server, 500)
+    each_operation_as_documented(server, 2500)
 
 
 # -- clients that mean no good ---------------------------------------------------------------------------------------------
