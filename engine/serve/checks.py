@@ -69,7 +69,7 @@ class Values:
     said: str
     kind: str
     accepts: Callable[[Any], bool]
-    example: Any = None
+    examples: tuple[Any, ...] = ()
     known: dict[Any, bool] = field(default_factory=dict)
 
     def wrong(self, columns: Mapping[str, AnyArray]) -> Iterator[tuple[int, Finding]]:
@@ -234,11 +234,11 @@ def value_checks(tensor: Tensor, rules: Mapping[str, Any], learned: Sequence[Any
         if name in rules and (is_text or name in FOR_NUMBERS):
             said, accepts, like = make(rules[name])
             kind = kind if is_text or learned is not None else "range"
-            yield Values(name=tensor.name, said=said, kind=kind, accepts=accepts, example=like)
+            yield Values(name=tensor.name, said=said, kind=kind, accepts=accepts, examples=like)
     if learned is not None and "isin" not in rules:
         known = frozenset(learned)
-        like = next(iter(learned), None)
-        yield Values(name=tensor.name, said=one_of(learned), kind="category", accepts=known.__contains__, example=like)
+        said, like = one_of(learned), tuple(learned)
+        yield Values(name=tensor.name, said=said, kind="category", accepts=known.__contains__, examples=like)
 
 
 def one_of(values: Sequence[object]) -> str:
@@ -247,14 +247,14 @@ def one_of(values: Sequence[object]) -> str:
     return f"one of {few}" + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 
 
-Test = tuple[str, Callable[[Any], bool], Any]
-"""What is expected in words, the test of a value, and a value that passes where one is known."""
+Test = tuple[str, Callable[[Any], bool], tuple[Any, ...]]
+"""What is expected in words, the test of a value, and values that pass, where some are known."""
 
 
 def is_in(rule: Any) -> Test:
     """One of the listed values."""
     allowed = list(rule["allowed_values"] if isinstance(rule, Mapping) and "allowed_values" in rule else argument(rule))
-    return one_of(allowed), frozenset(allowed).__contains__, next(iter(allowed), None)
+    return one_of(allowed), frozenset(allowed).__contains__, tuple(allowed)
 
 
 def not_in(rule: Any) -> Test:
@@ -263,19 +263,19 @@ def not_in(rule: Any) -> Test:
         rule["forbidden_values"] if isinstance(rule, Mapping) and "forbidden_values" in rule else argument(rule)
     )
     members = frozenset(forbidden)
-    return f"none of {one_of(forbidden).removeprefix('one of ')}", lambda value: value not in members, None
+    return f"none of {one_of(forbidden).removeprefix('one of ')}", lambda value: value not in members, ()
 
 
 def equal_to(rule: Any) -> Test:
     """Exactly one value."""
     wanted = argument(rule)
-    return quoted(wanted), lambda value: bool(value == wanted), wanted
+    return quoted(wanted), lambda value: bool(value == wanted), (wanted,)
 
 
 def not_equal_to(rule: Any) -> Test:
     """Any but one value."""
     unwanted = argument(rule)
-    return f"anything but {quoted(unwanted)}", lambda value: bool(value != unwanted), None
+    return f"anything but {quoted(unwanted)}", lambda value: bool(value != unwanted), ()
 
 
 def str_length(rule: Any) -> Test:
@@ -286,31 +286,31 @@ def str_length(rule: Any) -> Test:
     said = (
         f"{least} characters" if least == most else f"{least} to {'any number of' if most is None else most} characters"
     )
-    return said, lambda value: least <= len(value) and (most is None or len(value) <= most), "a" * least
+    return said, lambda value: least <= len(value) and (most is None or len(value) <= most), ("a" * least,)
 
 
 def str_matches(rule: Any) -> Test:
     """Text that begins as a pattern says."""
     pattern = re.compile(str(rule["pattern"] if isinstance(rule, Mapping) and "pattern" in rule else argument(rule)))
-    return f"text that matches {pattern.pattern}", lambda value: pattern.match(value) is not None, None
+    return f"text that matches {pattern.pattern}", lambda value: pattern.match(value) is not None, ()
 
 
 def str_contains(rule: Any) -> Test:
     """Text in which a pattern is found."""
     pattern = re.compile(str(rule["pattern"] if isinstance(rule, Mapping) and "pattern" in rule else argument(rule)))
-    return f"text that contains {pattern.pattern}", lambda value: pattern.search(value) is not None, None
+    return f"text that contains {pattern.pattern}", lambda value: pattern.search(value) is not None, ()
 
 
 def str_startswith(rule: Any) -> Test:
     """Text with a beginning."""
     beginning = str(rule["string"] if isinstance(rule, Mapping) and "string" in rule else argument(rule))
-    return f"text that begins with {quoted(beginning)}", lambda value: value.startswith(beginning), beginning
+    return f"text that begins with {quoted(beginning)}", lambda value: value.startswith(beginning), (beginning,)
 
 
 def str_endswith(rule: Any) -> Test:
     """Text with an end."""
     end = str(rule["string"] if isinstance(rule, Mapping) and "string" in rule else argument(rule))
-    return f"text that ends with {quoted(end)}", lambda value: value.endswith(end), end
+    return f"text that ends with {quoted(end)}", lambda value: value.endswith(end), (end,)
 
 
 TESTS: Mapping[str, tuple[str, Callable[[Any], Test]]] = {

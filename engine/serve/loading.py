@@ -171,13 +171,21 @@ def example(inputs: tuple[Tensor, ...], checks: Checks, rows: int) -> dict[str, 
     values: dict[str, Any] = {
         name: between(float(numbers.low[index]), float(numbers.high[index])) for index, name in enumerate(numbers.names)
     }
-    values |= {check.name: check.example for check in reversed(checks.values) if check.example is not None}
+    found_by_name = {check.name: passing(checks, check.name) for check in checks.values}
+    values |= {name: value for name, value in found_by_name.items() if value is not None}
     found: dict[str, AnyArray] = {}
     for tensor in inputs:
         shape = (rows, *(1 if size == -1 else size for size in tensor.shape[1:]))
         value = values.get(tensor.name, "" if tensor.datatype == "BYTES" else 0)
         found[tensor.name] = np.full(shape, value, DTYPES[tensor.datatype])
     return found
+
+
+def passing(checks: Checks, name: str) -> Any:
+    """A value that passes every check of an input, else one that passes the first that has an example."""
+    mine = [check for check in checks.values if check.name == name]
+    examples = [one for check in mine for one in check.examples]
+    return next((one for one in examples if all(check.accepts(one) for check in mine)), next(iter(examples), None))
 
 
 def between(low: float, high: float) -> float:

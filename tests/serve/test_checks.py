@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.serve.checks import lowered
+from engine.serve.loading import example
 from engine.serve.model import Tensor
 
 NUMBER, TEXT = Tensor(name="x", datatype="FP32", shape=(-1, 1)), Tensor(name="t", datatype="BYTES", shape=(-1, 1))
@@ -95,3 +96,11 @@ def test_what_is_known_of_values_does_not_grow_without_end() -> None:
     checks = lowered([TEXT], {"columns": {"t": {"isin": ["a"]}}})
     checks.wrong({"t": np.array([[f"v{number}"] for number in range(20_000)], object)})
     assert len(checks.values[0].known) <= 10_000
+
+
+def test_the_example_of_a_request_passes_every_check_of_an_input() -> None:
+    column = {"str_length": {"min_value": 2, "max_value": 2}}
+    checks = lowered([TEXT], {"columns": {"t": column}}, {"t": ["", "UA"]})
+    found = example((TEXT,), checks, 3)
+    assert checks.wrong(found) == ({}, {})
+    assert found["t"].shape == (3, 1)
