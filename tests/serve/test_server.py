@@ -376,3 +376,31 @@ def test_workers_share_one_address_one_page_of_metrics_and_one_log(project: Proj
         server.end()
     assert 'engine_requests_total{alias="production",model="numbers",version="1"} 40.0' in text
     assert sum(table.num_rows for table in read(own.home / "predictions" / "numbers")) == 40
+
+
+def test_a_prediction_is_traced_to_the_run_and_the_data_that_made_it_and_to_its_labels(
+    project: Project, tmp_path: Path
+) -> None:
+    own = Project(shutil.copytree(project.root, tmp_path / "own"))
+    key = engine(own.root, "serve", "--add-key", "labels", "--scope", "feedback", "--json").json["key"]
+    with serving(own) as server:
+        got = server.infer((1.0, 2.0))
+        prediction, run = got.headers["engine-prediction"], got.headers["engine-run"]
+        label = {"prediction": prediction, "label": 1.25}
+        assert server.ask("POST", "/v2/models/numbers/feedback", label, X_Api_Key=key).status == 200
+        until(lambda: len(server.log()) == 1)
+        for _ in range(2):  # while the log is open, and when it is closed
+            found = engine(own.root, "trace", prediction, "--json").json
+            node = found["nodes"][found["subject"]]
+            (row,), (said,) = node["rows"], node["labels"]
+            assert (row["input.x"], row["alias"], said["label"]) == (1.0, "production", "1.25")
+            text = json.dumps(found)
+            assert run in text
+            assert "lakefs://numbers/main/train.parquet" in text
+            if server.process.poll() is None:
+                server.end()
+    lines = engine(own.root, "trace", prediction).out
+    assert f"prediction {prediction}" in lines
+    assert "numbers:1" in lines
+    unknown = engine(own.root, "trace", "01890000-0000-7000-8000-000000000000")
+    assert (unknown.code, "no prediction" in unknown.err) == (2, True)
