@@ -246,7 +246,7 @@ def within(name: str, datatype: str, found: AnyArray) -> AnyArray:
     if datatype[0] == "F":
         with np.errstate(over="ignore"):
             narrowed = found.astype(dtype)
-        if datatype != "FP64" and not np.array_equal(np.isinf(narrowed), np.isinf(found)):
+        if not np.isfinite(narrowed).all() and (np.isinf(narrowed) != np.isinf(found)).any():
             raise out_of_range(name, datatype, found[np.isinf(narrowed)][0])
         return narrowed
     if datatype != "BOOL" and found.size:
