@@ -36,7 +36,9 @@ def command(
     tls_cert: Path = typer.Option(None, "--tls-cert", metavar="FILE", help="A certificate chain (PEM), for HTTPS."),
     tls_key: Path = typer.Option(None, "--tls-key", metavar="FILE", help="Its private key (PEM)."),
     max_body: float = typer.Option(64.0, "--max-body", min=0.001, help="The largest request, in MB."),
-    rate: float = typer.Option(0.0, "--rate", min=0.0, help="Requests a second for each address; 0: no limit."),
+    rate: float = typer.Option(
+        0.0, "--rate", min=0.0, help="Requests a second for each address (and worker); 0: none."
+    ),
     device: str = typer.Option("cpu", "--device", metavar="cpu|cuda", help="What computes."),
     cors: str = typer.Option("", "--cors", metavar="ORIGIN", help="Let pages of this origin ask from a browser."),
     insecure: bool = typer.Option(False, "--insecure", help="Listen beyond this machine without keys."),

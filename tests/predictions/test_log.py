@@ -121,6 +121,53 @@ def test_a_disk_that_is_full_costs_lines_and_says_so_and_what_was_there_is_read(
     assert rows_in(tmp_path).num_rows == 13
 
 
+def test_a_stream_that_is_being_written_is_nobody_elses_to_close(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, ORIGIN, Redaction())
+    log.append(made(2))
+    log.flush()
+    assert recover(tmp_path) == 0
+    log.append(made(2, start=2))
+    log.close()
+    assert rows_in(tmp_path).num_rows == 4
+
+
+def test_a_stream_that_was_compacted_and_not_yet_removed_counts_once(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, ORIGIN, Redaction())
+    log.append(made(3))
+    log.flush()
+    (stream,) = tmp_path.glob("open/*")
+    data = stream.read_bytes()
+    log.close()
+    stream.write_bytes(data)
+    assert rows_in(tmp_path).num_rows == 3
+    assert recover(tmp_path) == 1
+    assert rows_in(tmp_path).num_rows == 3
+
+
+def test_a_stream_that_becomes_parquet_while_it_is_read_is_read_once(tmp_path: Path) -> None:
+    logs = [PredictionLog(tmp_path, ORIGIN, Redaction()) for _ in range(2)]
+    for log in logs:
+        log.append(made(3))
+        log.flush()
+    parts = read(tmp_path)
+    first = next(parts)
+    for log in logs:
+        log.close()
+    assert first.num_rows + sum(part.num_rows for part in parts) == 6
+
+
+def test_answers_that_do_not_fit_into_one_table_cost_their_lines_alone(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, ORIGIN, Redaction())
+    odd = made(2)
+    odd.outputs = {**odd.outputs, "label": np.ones(5)}  # type: ignore[misc]
+    log.append(odd)
+    log.flush()
+    log.append(made(2))
+    log.flush()
+    assert (log.health.written, log.health.dropped) == (2, 2)
+    assert log.health.reason
+
+
 def test_columns_are_dropped_or_only_their_digests_kept(tmp_path: Path) -> None:
     for key in (b"one", b"two"):
         log = PredictionLog(

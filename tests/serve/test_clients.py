@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from engine.serve.model import DTYPES
 from projects import Project
 from serve_models import echo, plus, register
 from serving import Server, serving
@@ -128,6 +129,67 @@ def test_tritonclient_gets_what_it_asks_for(server: Server, kind: str, form: str
     if kind == "http":
         assert [item["name"] for item in found["index"]] == ["echo", "plus"]
         assert found["counted"] >= 2
+
+
+TYPED = """
+import grpc
+from open_inference.grpc import protocol as v2, service
+stub = service.GRPCInferenceServiceStub(grpc.insecure_channel(sys.argv[1]))
+KINDS = {"a": ("FP32", "fp32"), "b": ("FP64", "fp64"), "c": ("INT64", "int64"), "d": ("BOOL", "bool"),
+         "e": ("BYTES", "bytes")}
+def tensor(name, kind=None, shape=None, **contents):
+    flat = [value.encode() if isinstance(value, str) else value for row in ROWS[name] for value in row]
+    return v2.ModelInferRequest.InferInputTensor(
+        name=name, datatype=kind or KINDS[name][0], shape=shape or [len(ROWS[name]), len(ROWS[name][0])],
+        contents=v2.InferTensorContents(**(contents or {f"{KINDS[name][1]}_contents": flat})))
+def ask(inputs, **more):
+    return stub.ModelInfer.with_call(v2.ModelInferRequest(model_name="echo", inputs=inputs, **more))
+every = [tensor(name) for name in KINDS]
+answer, call = ask(every, id="9")
+found = {"id": answer.id, "raw": len(answer.raw_output_contents), "rows": {}, "metadata": sorted(
+    key for key, _ in call.trailing_metadata() if key.startswith("engine-"))}
+for output in answer.outputs:
+    name, (rows, width) = output.name[0], output.shape
+    flat = [value.decode() if isinstance(value, bytes) else value
+            for value in getattr(output.contents, f"{KINDS[name][1]}_contents")]
+    found["rows"][name] = [flat[at:at + width] for at in range(0, rows * width, width)]
+one = v2.ModelInferRequest.InferRequestedOutputTensor(name="c_out")
+found["one"] = [output.name for output in ask(every, outputs=[one])[0].outputs]
+WRONG = [
+    [*every[:4]], [*every, tensor("a")], [tensor("a", shape=[3, 1]), *every[1:]], [tensor("a", kind="FP31"), *every[1:]],
+    [tensor("a", shape=[-2, -1]), *every[1:]], [tensor("a", int_contents=[1, 2]), *every[1:]],
+    [*every[:4], tensor("e", bytes_contents=[b"\\xff", b""])], [],
+]
+found["errors"] = []
+for inputs in WRONG:
+    try:
+        ask(inputs)
+    except grpc.RpcError as error:
+        found["errors"].append([error.code().name, error.details()])
+try:
+    ask(every, raw_input_contents=[b"1"])
+except grpc.RpcError as error:
+    found["errors"].append([error.code().name, error.details()])
+print(json.dumps(found))
+"""
+
+
+def test_grpc_takes_and_gives_typed_contents_and_says_what_is_wrong(server: Server) -> None:
+    found = said(TYPED, server.grpc)
+    assert (found["id"], found["raw"], found["rows"], found["one"]) == ("9", 0, ROWS, ["c_out"])
+    assert found["metadata"] == ["engine-model", "engine-prediction", "engine-run"]
+    assert {code for code, _ in found["errors"]} == {"INVALID_ARGUMENT"}
+    assert [text for _, text in found["errors"]] == [
+        'tensor "e": expected BYTES [-1, 1], received none',
+        'tensor "a": it is given twice',
+        'tensor "a": expected 3 elements of FP32, received 2',
+        f'tensor "a": expected a datatype of {", ".join(DTYPES)}, received "FP31"',
+        'tensor "a": expected a shape of whole numbers, received [-2, -1]',
+        'tensor "a": expected 2 elements of FP32, received 0',
+        'tensor "e": an element is not UTF-8',
+        "inputs: expected tensors, received none",
+        "raw_input_contents: expected 5 blocks, received 1",
+    ]
 
 
 OPENAPI = """
