@@ -14,18 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EngineError, Failed, NotFound, suggestion
 from engine.predictions.ids import prediction_ids
-from engine.predictions.labels import Label, LabelLog
+from engine.predictions.labels import FOLDER, Label, LabelLog
 from engine.predictions.log import FLUSH_SECONDS, Made, Origin, PredictionLog, Redaction, recover
 from engine.registry.model import ModelRef, ModelVersion
 from engine.registry.protocol import Registry
 from engine.serve.batching import Batch, Batcher, Done, Listener, Pending, Watchdog
+from engine.serve.boundary import attempt, fault
 from engine.serve.loading import LOAD_SECONDS, Loaded, Loading, load
 from engine.serve.model import InferenceRequest, Rejected
 from engine.serve.roster import read_roster, write_roster
@@ -187,19 +187,15 @@ class DataPlane:
         return found
 
     def _follow(self) -> None:
+        """Look again and again. Whatever goes wrong, what is served is still served, and the next look comes."""
         said = ""
         while not self._closed.is_set():
             self._wake.wait(FOLLOW_SECONDS)
             self._wake.clear()
-            try:
-                self._look()
-            except Exception as error:  # whatever it is: what is served is still served, and the next look comes
-                text = f"{type(error).__name__}: {error}"
-                if text != said:
-                    say(f"the registry could not be followed: {text}")
-                said = text
-            else:
-                said = ""
+            text = attempt(self._look, named) or ""
+            if text and text != said:
+                say(f"the registry could not be followed: {text}")
+            said = text
 
     def _look(self) -> None:
         """Follow the aliases and what other workers were told, once."""
@@ -345,17 +341,22 @@ class DataPlane:
         return found
 
     def _write_logs(self) -> None:
+        """Write again and again, and turn into Parquet what servers that are gone have left."""
         recovered = -RECOVER_SECONDS
         while not self._closed.wait(FLUSH_SECONDS):
-            self.flush_logs()
+            attempt(self.flush_logs, fault)
             for batcher in list(self._batchers.values()):
                 version = str(batcher.loaded.version.version)
                 self._cells.set("engine_queue", batcher.loaded.name, version, value=batcher.waiting)
             if time.monotonic() - recovered > RECOVER_SECONDS:
                 recovered = time.monotonic()
                 for name in list(self.refs):
-                    with suppress(OSError):  # there may be no room yet
-                        recover(self._source.logs / name)
+                    attempt(lambda name=name: self._recover(name), named)  # type: ignore[misc]
+
+    def _recover(self, name: str) -> None:
+        """Close what was left of a model's logs; where there is no room, or a file is damaged, it stays as it is."""
+        recover(self._source.logs / name)
+        recover(self._source.logs / name / FOLDER)
 
     def flush_logs(self) -> None:
         """Write what has gathered, count it, and say at most once a minute when lines are lost."""
@@ -502,6 +503,11 @@ class DataPlane:
             log.close()
         for labels in self._labels.values():
             labels.close()
+
+
+def named(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {error}"
 
 
 def say(text: str) -> None:

@@ -16,7 +16,7 @@ from open_inference.grpc import protocol as v2
 from open_inference.grpc import service
 
 import engine
-from engine.serve.http import fault
+from engine.serve.boundary import attempt, fault
 from engine.serve.model import DTYPES, AnyArray, InferenceAnswer, InferenceRequest, Rejected
 from engine.serve.v2 import from_raw, microseconds, to_raw
 
@@ -101,16 +101,17 @@ class Servicer(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """A prediction."""
         future: asyncio.Future[InferenceAnswer | Rejected] = asyncio.get_running_loop().create_future()
-        try:
+
+        def ask() -> None:
             headers = self._let_in(context)
             wish = read_request(request)
             wish.key = headers.get(b"engine-sticky", b"").decode("latin-1") or wish.id
             self.plane.infer(request.model_name, request.model_version, wish, lambda found: settle(future, found))
-        except Rejected as error:
-            self.plane.count_refused(request.model_name, error)
-            return await refuse(context, error)
-        except Exception as error:  # a fault of ours costs one answer, and what it was is for the operator alone
-            return await refuse(context, fault(error))
+
+        refused = attempt(ask, lambda error: error if isinstance(error, Rejected) else fault(error))
+        if refused is not None:
+            self.plane.count_refused(request.model_name, refused)
+            return await refuse(context, refused)
         answer = await future
         if isinstance(answer, Rejected):
             return await refuse(context, answer)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 import orjson
 
+from engine.serve.boundary import attempt, fault
 from engine.serve.model import InferenceAnswer, InferenceRequest, Rejected
 from engine.serve.v2 import read_request, write_answer
 
@@ -252,6 +252,17 @@ class Connection(asyncio.Protocol):
         if self.site.log is not None:
             slot.asked = self._asked(method, body, now)
         slot.bare = method == b"HEAD"
+        attempt(lambda: self._answer(slot, method, body, now), lambda error: slot.refuse(fault(error)))
+
+    def _let_go(self) -> None:
+        """The body is complete, or never will be."""
+        self.site.held -= self._length
+        self._length = 0
+        self._body = []
+
+    # -- answering ------------------------------------------------------------------------------------------------
+
+    def _answer(self, slot: Slot, method: bytes, body: bytes, now: float) -> None:
         target = None
         try:
             if not self.site.is_ours(self._headers.get(b"host", b"localhost")):
@@ -266,16 +277,6 @@ class Connection(asyncio.Protocol):
         except Rejected as error:
             self.site.plane.count_refused(target[0] if target is not None else "", error)
             slot.refuse(error)
-        except Exception as error:  # a fault of ours costs one answer and not the server
-            slot.refuse(fault(error))
-
-    def _let_go(self) -> None:
-        """The body is complete, or never will be."""
-        self.site.held -= self._length
-        self._length = 0
-        self._body = []
-
-    # -- answering ------------------------------------------------------------------------------------------------
 
     def _infer(self, slot: Slot, target: tuple[str, str], body: bytes) -> None:
         headers = self._headers
@@ -375,12 +376,13 @@ class Slot:
         if isinstance(answer, Rejected):
             self.refuse(answer)
             return
-        assert self.request is not None
-        try:
-            body, header = write_answer(answer, self.request)
-        except Exception as error:  # an answer that cannot be written costs itself and not its neighbours
-            self.refuse(fault(error))
+        request = self.request
+        assert request is not None
+        found = attempt(lambda: write_answer(answer, request), fault)
+        if isinstance(found, Rejected):
+            self.refuse(found)
             return
+        body, header = found
         extra = b"" if header is None else b"Inference-Header-Content-Length: %d\r\n" % header
         self.data = b"".join(
             (
@@ -429,12 +431,6 @@ class Slot:
             )
         )
         self.sent(reply.status)
-
-
-def fault(error: Exception) -> Rejected:
-    """The answer to what we did wrong; what it was is for the operator alone."""
-    sys.stderr.write("".join(traceback.format_exception(error)))
-    return Rejected(500, "the server failed at this request", kind="fault")
 
 
 def unpacked(body: bytes, encoding: bytes, most: int) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.errors import EngineError, Failed
 from engine.registry.model import ModelVersion
+from engine.serve.boundary import attempt
 from engine.serve.checks import Checks, lowered
 from engine.serve.inputs import Inputs, inputs_of
 from engine.serve.model import DTYPES, AnyArray, Tensor
@@ -107,12 +108,11 @@ class Loading:
         threading.Thread(target=self._work, args=(work, told), name="load", daemon=True).start()
 
     def _work(self, work: Callable[[], Loaded], told: Callable[[], None]) -> None:
-        try:
-            self._found = work()
-        except EngineError as error:
-            self._error = error
-        except Exception as error:  # whatever a package may hold: it must not end the thread that follows all models
-            self._error = Failed(f"the model could not be loaded: {type(error).__name__}: {error}")
+        found = attempt(work, unloaded)
+        if isinstance(found, EngineError):
+            self._error = found
+        else:
+            self._found = found
         self._over.set()
         told()
 
@@ -134,6 +134,13 @@ class Loading:
         if self._found is None and time.monotonic() >= self._end:
             raise Failed(f"the model was not ready within {LOAD_SECONDS:g} s", hint="it stays out; export it again")
         return self._found
+
+
+def unloaded(error: Exception) -> EngineError:
+    """Why a version could not be loaded, whatever its package may hold."""
+    if isinstance(error, EngineError):
+        return error
+    return Failed(f"the model could not be loaded: {type(error).__name__}: {error}")
 
 
 def warm_up(session: Session, checks: Checks, rows: int) -> float:

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import orjson
 
 import engine
+from engine.serve.boundary import attempt, fault
 from engine.serve.feedback import read_labels
-from engine.serve.http import Answer, Asked, Reply, Site, fault, inference_target
+from engine.serve.http import Answer, Asked, Reply, Site, inference_target
 from engine.serve.model import Rejected
 from engine.serve.openapi import openapi
 from engine.serve.stats import exposition, summed
@@ -193,13 +194,13 @@ def answer(site: Site, asked: Asked, reply: Answer) -> None:
 
 def guarded(page: Page, call: Call) -> Reply:
     """A page's answer, a refusal too."""
-    try:
-        return page(call)
-    except Rejected as error:
-        return document({"error": str(error)}, error.status)
-    except Exception as error:  # a fault of ours costs one answer and not the server
-        found = fault(error)
-        return document({"error": str(found)}, found.status)
+    return attempt(lambda: page(call), refusal)
+
+
+def refusal(error: Exception) -> Reply:
+    """The answer when there is no page."""
+    why = error if isinstance(error, Rejected) else fault(error)
+    return document({"error": str(why)}, why.status)
 
 
 def find(method: str, path: str) -> tuple[Page, str, Names]:
