@@ -7,7 +7,8 @@ printed). MLflow has SQLite's rollback journal and flushes with every commit. Ou
 and a run are flushed where a run is recorded, which is a line of its own here, or by the next change that is, such as
 an alias. Both work through their own client in one process, which has imported everything and has its connection open.
 To register is to make a version visible with its run, its data and an entry in the ledger; MLflow has no ledger. "As
-its guide does" is ``mlflow.register_model``. "Journalled" is what a promotion does, less git and the lake.
+its guide does" is ``mlflow.register_model``, the 36 ms that were promised a thirtieth of; the line above it is the
+quickest way that its client has. "Journalled" is what a promotion does, less git and the lake.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from peers import Table, alternate, answer, command, compile_ours, environment, 
 MLFLOW = ("mlflow==3.17.*",)
 BIN = Path(sys.executable).parent
 COUNT, TIMES = 1_000, 40
-WANTED = {"register + alias": 30.0, f"list {COUNT:,} versions": 30.0, "find by alias": 30.0}
+WANTED = {"register + alias, as its guide does": 30.0, f"list {COUNT:,} versions": 30.0, "find by alias": 30.0}
 
 OURS = """
 import json, secrets, sys, time
@@ -36,6 +37,7 @@ def register(name, sync=False):
     digest, run, record = (secrets.token_hex(32) for _ in range(3))
     version = registry.reserve(name, digest, "a" * 64)
     registry.sync() if sync else None
+    registry.announce(run, record)
     registry.note_run(name, run, record, "passed", version, PINS)
     registry.sync() if sync else None
     return version

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-YES, NO, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+YES, NO, USAGE, FAILED, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 LIKE = 0.6
 SHORTEST_BEGINNING = 3
 PARTS = re.compile(r"[_.:/@-]")

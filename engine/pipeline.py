@@ -19,8 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from engine.digest import canonical_json
-from engine.errors import EngineError, Place, UsageError
+from engine.digest import canonical_json, digest_of
+from engine.errors import EngineError, Failed, Place, UsageError
 from engine.execute.protocol import Executor, Report, StepEvent, StepOutcome, Work
 from engine.plan.compile import compile
 from engine.plan.model import Plan
@@ -159,6 +159,7 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
         EngineError: when the executor itself, or writing the record, fails. A failed step is no exception.
     """
     desk = prepared.desk
+    require_registry(desk)
     known = None if fresh else desk.records.answer(prepared.resolved.run_id)
     record, executed = (known, False) if known else alone(prepared, report, inline, fresh)
     if executed:
@@ -168,6 +169,17 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
         publish(record, desk.registry)
     desk.rest()
     return Finished(record=record, resolved=prepared.resolved, executed=executed)
+
+
+def require_registry(desk: Desk) -> None:
+    """Refuse to go on without the registry that the recorded runs are entered in.
+
+    Raises:
+        Failed: then; a new one would give the numbers of their models to others.
+    """
+    if not desk.registry.exists and any(map(desk.records.numbers, desk.records.folders())):
+        hint = "put it back from a backup, or set ENGINE_HOME to a new folder; `engine verify` says what is missing"
+        raise Failed("the registry is gone, but runs are recorded here", place=desk.registry.place, hint=hint)
 
 
 def alone(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> tuple[RunRecord, bool]:
@@ -193,8 +205,10 @@ def made(prepared: Prepared, report: Report, inline: bool, fresh: bool) -> RunRe
     desk.records.open_run(prepared.resolved)
     keep_sources(prepared)
     result = execute(prepared, report, inline, fresh)
+    statement = build(result, version(DISTRIBUTION))
+    desk.registry.announce(run_id, digest_of(statement))
     desk.registry.sync()  # a version that the record names is never given to another model, whatever happens now
-    record = desk.records.append(run_id, build(result, version(DISTRIBUTION)))
+    record = desk.records.append(run_id, statement)
     publish(record, desk.registry)
     return record
 
@@ -295,5 +309,7 @@ def publish(record: RunRecord, registry: Registry) -> None:
     if not registry.knows(record.digest):
         version = model["version"] if record.status == "passed" else None
         pins = {"data": record.summary["pins"]["data"], "code": record.summary["pins"]["code"]}
-        registry.note_run(model["name"], record.run_id, record.digest, record.status, version, pins)
+        registry.note_run(
+            model["name"], record.run_id, record.digest, record.status, version, pins, execution=record.execution
+        )
         registry.sync()

@@ -101,8 +101,9 @@ class Model(Protocol):
         """The same model as an ONNX graph.
 
         Inputs: one tensor of shape (rows, 1) a feature, under the feature's name. Outputs: for a classifier
-        ``label`` (rows,) and ``probabilities`` (rows, classes), for several labels ``labels`` (rows, labels) with
-        their probabilities, for a regressor or one that ranks ``value`` (rows, 1), of quantiles (rows, quantiles).
+        ``label`` (rows,) and ``probabilities`` (rows, classes), for several labels ``labels`` alone, the
+        probability of each in floating point (rows, labels), for a regressor or one that ranks ``value`` (rows, 1), of
+        quantiles (rows, quantiles).
         """
 
 

@@ -52,6 +52,10 @@ class Linear:
             time.sleep(self.seconds)
         if self.mode == "late":
             __import__("stranger")
+        if self.mode == "read":
+            helper.read()
+        if self.mode == "write":
+            helper.write_and_read()
         x = columns(table, task.names)
         a = np.c_[x, np.ones(len(x))]
         y = table.column(task.target).to_numpy().astype(float)
@@ -85,7 +89,29 @@ class Fitted:
         graph = oh.make_graph(nodes, "g", inputs, outputs, [w, b])
         return oh.make_model(graph, opset_imports=[oh.make_opsetid("", 15)], ir_version=8).SerializeToString()
 '''
-HELPER = '"""Helps the trainer."""\n\n\ndef broken():\n    return 1 / 0\n'
+HELPER = '''"""Helps the trainer."""
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def broken():
+    return 1 / 0
+
+
+def read():
+    return (HERE / "settings.json").read_text()
+
+
+def cost(y_true, y_pred, y_score, weights):
+    return float(((y_pred - y_true) ** 2).mean())
+
+
+def write_and_read():
+    (HERE / "scratch.txt").write_text("1")
+    return (HERE / "scratch.txt").read_text()
+'''
 SPEC: dict[str, Any] = {
     "name": "numbers",
     "seed": 7,

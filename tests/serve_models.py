@@ -122,7 +122,9 @@ def register(
     operation = home.records.folder(run) / "operation"
     operation.mkdir(parents=True, exist_ok=True)
     write_checked(operation / f"{1 + len(list(operation.iterdir()))}.json", json.dumps({"serve": serve or {}}).encode())
-    home.registry.note_run(name, run, hashlib.sha256(run.encode()).hexdigest(), "passed", number)
+    record = hashlib.sha256(run.encode()).hexdigest()
+    home.registry.announce(run, record)
+    home.registry.note_run(name, run, record, "passed", number)
     if number == 1:
         home.registry.set_alias(name, "production", 1)
     return home.registry.versions(name)[0]

@@ -122,8 +122,7 @@ def short(value: Any) -> str:
 
 def source_lines(item: Source) -> Iterator[str]:
     """A module, with its text when that was asked for."""
-    path = f"{item.module.replace('.', '/')}.py"
-    yield sign_line(SIGNS[item.kind], f"{path}  +{item.added} -{item.removed}")
+    yield sign_line(SIGNS[item.kind], f"{item.path}  +{item.added} -{item.removed}")
     for line in item.text.splitlines()[2:]:
         color = COLORS.get(line[:1], view.DIM if line.startswith("@") else "")
         yield "  " + (view.paint(terminal(line), color, stream=sys.stdout) if color else terminal(line))
@@ -155,13 +154,18 @@ def sided(value: Mapping[str, Any] | None) -> str:
     return f"{value['value']:.4f}{reach}"
 
 
+def signed(value: float) -> str:
+    """A difference in four decimals; nothing is less than nothing."""
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
 def difference(value: Mapping[str, Any] | None) -> str:
     """A difference with its interval, and whether the interval leaves out zero."""
     if value is None:
         return ""
     if value.get("low") is None:
-        return f"{value['value']:+.4f}"
-    shown = f"{value['value']:+.4f} [{value['low']:+.4f}, {value['high']:+.4f}]"
+        return signed(value["value"])
+    shown = f"{signed(value['value'])} [{signed(value['low'])}, {signed(value['high'])}]"
     rows = ", the same rows" if value["paired"] else ""
     word = "no difference shown" if value["low"] <= 0 <= value["high"] else "differs"
     return f"{shown} {word}{rows}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from types import FrameType
 import typer
 
 from engine.cli import view
-from engine.errors import FAILED, INTERRUPTED, USAGE, EngineError, SpecInvalid, translate_os_error
+from engine.errors import INTERRUPTED, UNREAD, USAGE, EngineError, SpecInvalid, translate_os_error
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Start a project: a spec, a schema, a trainer, a test, CI for GitHub and GitLab."),
@@ -38,6 +37,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 # A shell that completes a line sets it, and calls `engine` without arguments.
 COMPLETION = "_ENGINE_COMPLETE"
+PACIFIED = "PacifyFlushWrapper"  # what typer puts before a standard output that nobody reads, when it leaves
+JSON = {"--json", "--format=json", "--format=openlineage"}
 # typer brings its own click; this is the class that all its complaints about a command line derive from.
 USAGE_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from engine.cli.completion import answer
 
         return answer(application)
+    view.write_anything()
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, interrupt)
     chosen = next((word for word in given if not word.startswith("-")), None)
@@ -91,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = typer.main.get_command(application(chosen)).main(given, prog_name="engine", standalone_mode=False)
         if done == INTERRUPTED:  # how typer answers Ctrl-C
             return interrupted(given)
+        sys.stdout.flush()
         return done if isinstance(done, int) else 0
     except USAGE_ERRORS as error:
         return refuse_usage(error, given)
@@ -99,10 +102,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return interrupted(given)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return unread()
+    except SystemExit:
+        if type(sys.stdout).__name__ == PACIFIED:
+            return unread()
+        raise
     except OSError as error:
         return complain(translate_os_error(error, error.filename or ""), given)
+
+
+def unread() -> int:
+    """Whoever read the answer left before its end, as ``head`` does; nothing more is said to them."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (it is open as long as the process lives)
+    return UNREAD
 
 
 def interrupt(_: int, __: FrameType | None) -> None:
@@ -129,13 +141,13 @@ def refuse_usage(error: BaseException, given: Sequence[str]) -> int:
 
 def wants_json(given: Sequence[str]) -> bool:
     """Whether the answer, be it an error, is to be one JSON document."""
-    return bool({"--json", "--format=json"} & set(given)) or ("--format", "json") in pairwise(given)
+    return bool(JSON & set(given)) or bool({("--format", "json"), ("--format", "openlineage")} & set(pairwise(given)))
 
 
 def complain(error: EngineError, given: Sequence[str]) -> int:
     """Print an error the way that was asked for; its exit code."""
     if wants_json(given):
-        sys.stdout.write(json.dumps({"error": error.document()}, ensure_ascii=False) + "\n")
+        view.document({"error": error.document()})
     elif isinstance(error, SpecInvalid):
         view.problems(error.problems)
     else:
@@ -147,7 +159,7 @@ def complain_code(code: str, message: str, given: Sequence[str], exit_code: int,
     """As :func:`complain`, for what is no :class:`EngineError`."""
     if wants_json(given):
         document = {"code": code, "message": message, "place": "", "hint": hint}
-        sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
+        view.document({"error": document})
     else:
         view.complaint(message, hint)
     return exit_code

@@ -13,6 +13,8 @@ from engine.registry.model import TAG, ModelRef, ModelVersion
 from engine.report.clean import terminal
 from engine.wiring import home_here
 
+LONGEST_TEXT = 10_000
+A_TAG = "write KEY=VALUE; a key has letters a-z, digits and `-_./`, a letter first"
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 models_moves.register(app)
 
@@ -150,7 +152,7 @@ def pair(word: str) -> tuple[str, str]:
     """
     key, equals, value = word.partition("=")
     if not equals or not TAG.match(key):
-        raise UsageError(f'"{word}" is not a tag', hint="write KEY=VALUE; a key begins with a letter")
+        raise UsageError(f'"{word}" is not a tag', hint=A_TAG)
     return key, value
 
 
@@ -162,6 +164,9 @@ def describe(
 ) -> int:
     """Say what a model, or one of its versions, is for."""
     ref, home = named(model), home_here()
+    if len(text) > LONGEST_TEXT:
+        hint = "say it in short, and name the document that says all of it"
+        raise UsageError(f"the description has {len(text):,} characters; there is room for {LONGEST_TEXT:,}", hint=hint)
     changed = home.registry.describe(ref.name, ref.version, text)
     home.rest()
     if json:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from engine.cli import view
 from engine.cli.models_asked import JSON, VERSION, WHY, named
-from engine.errors import UsageError
+from engine.errors import NotFound, UsageError
 from engine.registry.history import moves
 from engine.registry.model import ModelRef, Move, require_alias
 from engine.report.clean import terminal
@@ -28,20 +29,25 @@ def register(parent: typer.Typer) -> None:
 
 
 def history(
-    model: str = typer.Argument(..., metavar="NAME", help="A model."),
+    model: str = typer.Argument(..., metavar="NAME[:VERSION]", help="A model, or one version of it."),
     alias: str = typer.Option(None, "--alias", metavar="ALIAS", help="Only the moves of this one."),
     json: bool = JSON,
 ) -> int:
     """Every move of an alias, the newest first: who, when, why, and on what evidence."""
     registry = home_here().registry
-    name = named(model).name
-    registry.versions(name)
-    found = list(moves(registry.ledger(name), require_alias(alias) if alias else None))
+    ref = named(model)
+    name = ref.name
+    registry.get(replace(ref, alias=None)) if ref.version is not None else registry.versions(name)
+    every = list(moves(registry.ledger(name), require_alias(alias) if alias else None))
+    if alias and not every:
+        known = {move.alias for move in moves(registry.ledger(name))}
+        raise NotFound(f"move of an alias of {name}", alias, known, hint="" if known else "none was ever set")
+    found = [move for move in every if ref.version in (None, move.version, move.before)]
     if json:
         view.document({"name": name, "moves": [move_document(move) for move in reversed(found)]})
         return 0
     if not found:
-        view.line(f"no alias of {name} was ever set: `engine models promote {name}:VERSION --to production`")
+        view.line(f"no alias ever named {ref}: `engine models promote {name}:VERSION --to production`")
     for move in reversed(found):
         for text in move_lines(move):
             view.line(text)

@@ -6,18 +6,21 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from math import isnan
 
 import orjson
 import typer
 
 from engine.cli import view
-from engine.errors import NotFound
+from engine.errors import NotFound, UsageError
+from engine.lake.listing import commit_of
+from engine.record.find import runs_of
 from engine.record.index import Row, rows
 from engine.record.model import RunRecord
 from engine.record.query import Query, answer, require_status
-from engine.registry.model import ModelRef
 from engine.wiring import Home, home_here
 
+LONGEST_AGO = 365_000  # in days: before the first year of any date
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
@@ -47,7 +50,7 @@ def list_runs(
     home = home_here()
     with home.runs.opened() as db:
         now = datetime.now().astimezone()
-        found = answer(db, asked, now, lambda uri: home.lake.resolve(uri.repository, uri.ref), listed=json)
+        found = answer(db, asked, now, lambda uri: commit_of(uri, home.lake), listed=json)
     if json:
         view.document({"runs": [row.document for row in found]})
         return 0
@@ -86,7 +89,9 @@ def collect(
 
     for status in keep_status:
         require_status(status)
-    since = None if keep_days is None else timedelta(days=keep_days)
+    if keep_days is not None and isnan(keep_days):
+        raise UsageError("--keep-days is not a number", hint="give the number of days, as --keep-days 30")
+    since = None if keep_days is None else timedelta(days=min(keep_days, LONGEST_AGO))
     wanted = Keep(newest=keep, since=since, statuses=tuple(keep_status))
     require_some(wanted)
     home = home_here()
@@ -151,7 +156,8 @@ def latest(home: Home, prefix: str) -> RunRecord:
     """
     record = home.records.latest(run_id_of(home, prefix))
     if record is None:
-        raise NotFound("execution of run", prefix, hint="`engine run` was interrupted before it was recorded")
+        hint = "it was interrupted before it was recorded; run its spec again: finished steps are cached"
+        raise NotFound("execution of run", prefix, hint=hint)
     return record
 
 
@@ -161,6 +167,4 @@ def run_id_of(home: Home, name: str) -> str:
     Raises:
         NotFound: when there is none.
     """
-    if "@" in name or ":" in name or name in home.registry.models():
-        return home.registry.get(ModelRef.parse(name)).runs[0]
-    return home.records.find(name)
+    return runs_of(name, home.records, home.registry)[0]

@@ -65,7 +65,8 @@ def lines(node: Node) -> Iterator[str]:
             yield from branches(found, direction, "  ")
     others = node.facts.get("runs_at_other_commits_with_the_same_bytes")
     if others:
-        yield f"  {view.counted(others, 'run')} read the same bytes at other commits (`engine runs list --data`)"
+        shown = " or ".join(f"`engine runs list --data {view.short(found)}`" for found in node.facts["the_same_bytes"])
+        yield f"  {view.counted(others, 'run')} read the same bytes at other commits ({shown})"
     elif not node.down:
         yield "  nothing came of it yet"
 

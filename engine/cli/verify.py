@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import typer
 
 from engine.cli import view
-from engine.errors import NO, YES, NotFound
-from engine.record.store import RecordStore
+from engine.errors import NO, YES
+from engine.record.find import runs_of
 from engine.record.verify import Archive, Mismatch, Seen, verify_home, verify_runs
-from engine.registry.model import ModelRef
 from engine.report.clean import terminal
 from engine.wiring import home_here
 
@@ -43,28 +42,7 @@ def mismatches(archive: Archive, subject: str | None, seen: Seen) -> Iterator[Mi
     """What does not match, of everything or of the runs behind ``subject``."""
     if subject is None:
         return verify_home(archive, seen)
-    return verify_runs(archive, runs_of(archive, subject), seen)
-
-
-def runs_of(archive: Archive, subject: str) -> list[str]:
-    """The runs that a run id's beginning or a model means.
-
-    Raises:
-        NotFound: when it means neither.
-    """
-    try:
-        return [RecordStore.find(archive.records, subject)]
-    except NotFound:
-        if not is_model(archive, subject):
-            raise
-    version = archive.registry.get(ModelRef.parse(subject))
-    return list(version.runs)
-
-
-def is_model(archive: Archive, subject: str) -> bool:
-    """Whether ``subject`` is written as a model, and not as a run id."""
-    name = subject.partition("@")[0].partition(":")[0]
-    return name != subject or name in archive.registry.models()
+    return verify_runs(archive, runs_of(subject, archive.records, archive.registry), seen)
 
 
 def one(plural: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,9 @@ from engine.report.problems import text
 if TYPE_CHECKING:
     from rich.console import Console
 
+TREE = " │├└─"
+GAP_AND_WORD = re.compile(r"( *)([^ ]+)")
+PAINT = re.compile(r"\x1b\[\d*m")
 RED, YELLOW, DIM, BOLD, RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
@@ -34,8 +40,26 @@ def paint(text: str, *codes: str, stream: Any = None) -> str:
 
 
 def line(said: str = "") -> None:
-    """One line of the answer, on standard output."""
-    sys.stdout.write(said + "\n")
+    """One line of the answer, on standard output; a person sees no word broken at the terminal's edge."""
+    shown = folded(said, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else said
+    sys.stdout.write(shown + "\n")
+
+
+def folded(text: str, width: int) -> str:
+    """``text`` in lines of at most ``width`` columns where blanks allow it; those after the first are indented."""
+    if len(text) <= width:
+        return text
+    margin = " " * (len(text) - len(text.lstrip(TREE)) + 2)
+    lines, length = [""], 0
+    for gap, word in GAP_AND_WORD.findall(text):
+        size = len(PAINT.sub("", word))
+        if length and length + len(gap) + size > width and len(margin) + size <= width:
+            lines.append(margin + word)
+            length = len(margin) + size
+        else:
+            lines[-1] += gap + word
+            length += len(gap) + size
+    return "\n".join(lines)
 
 
 def note(said: str) -> None:
@@ -46,7 +70,15 @@ def note(said: str) -> None:
 
 def document(value: object) -> None:
     """The answer as one JSON document."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    escaped = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=escaped) + "\n")
+
+
+def write_anything() -> None:
+    """Let the streams show what their encoding has no letter for, escaped, rather than fail at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def error(raised: EngineError) -> None:

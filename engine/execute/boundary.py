@@ -26,6 +26,7 @@ from typing import Any, Protocol, TextIO
 
 from engine.errors import EngineError, StepFailed, translate_os_error
 from engine.execute.cache import StepCache, gather, step_key
+from engine.execute.opened import refuse_read, watched
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Work, silent
 from engine.plan.model import Step
 from engine.resolve.closure import DISTRIBUTION
@@ -111,12 +112,14 @@ def attempt(work: Work, step: Step, inputs: Inputs, store: ObjectStore, capture:
         fresh_modules(work),
         limited_threads(step.resources.cpus),
         redirected(printed, capture),
+        watched((work.root, *work.source_roots), work.home) as watch,
     ):
         before = set(sys.modules)
         try:
             context = context_of(work, step, store)
             outputs = step_module(step.kind).run(inputs, step.params, context)
             refuse_strangers(work, before)
+            refuse_read(watch)
         except (Exception, SystemExit) as raised:
             error = describe(raised, work)
             outputs = Outputs(artifacts=failure_artifacts(raised))

@@ -38,6 +38,23 @@ def files_at(uri: LakeUri, commit: str, lake: Lake) -> dict[str, Entry]:
     return {entry.path.removeprefix(folder): entry for entry in entries}
 
 
+def commit_of(uri: LakeUri, lake: Lake) -> str:
+    """The commit that a URI means.
+
+    Raises:
+        NotFound: for a repository, ref or path that is not there; the nearest is suggested.
+    """
+    commit = lake.resolve(uri.repository, uri.ref)
+    if is_file(uri):
+        try:
+            lake.stat(uri.repository, commit, uri.path)
+        except NotFound as error:
+            raise path_not_found(uri, commit, lake) from error
+    elif uri.path and next(iter(lake.list(uri.repository, commit, uri.path)), None) is None:
+        raise path_not_found(uri, commit, lake)
+    return commit
+
+
 def path_not_found(uri: LakeUri, commit: str, lake: Lake) -> NotFound:
     """The error for a path that is not in a commit, with the nearest that is."""
     known = {entry.path for entry in islice(lake.list(uri.repository, commit), MOST_SUGGESTED)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.plan.graph import depth
 from engine.plan.model import Plan, Step
+from engine.plan.why import FIRST
 
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("data", ("ingest", "validate", "transform")),
@@ -34,7 +35,10 @@ def status_of(step: Step, settled: Collection[str], recorded: bool, why: Why) ->
         return "recorded"
     if step.id in settled:
         return "cached"
-    return "may run" if all(reason.startswith("if ") for reason in why.get(step.id, ("",))) else "would run"
+    reasons = why.get(step.id, (FIRST,))
+    # A gate may have judged before, by this limit, what those before it will give.
+    unsure = step.kind == "gate" and FIRST not in reasons and any(need not in settled for need in step.needs)
+    return "may run" if unsure or all(reason.startswith("if ") for reason in reasons) else "would run"
 
 
 def lines(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> Iterator[str]:

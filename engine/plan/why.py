@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.digest import manifest_digest, plain
@@ -11,8 +12,10 @@ from engine.spec.model import dotted
 
 LONGEST_VALUE = 40
 MOST_NAMED = 3
+NOT_TEXT = re.compile(r"|none|null|~|true|false|yes|no|on|off|[-+.\d][-+.\w]*", re.IGNORECASE)
 LAST_TIME = {"failed": "it failed the last time", "skipped": "it was skipped the last time"}
 ALWAYS = "it runs in every run"
+FIRST = "nothing was run before"
 
 
 Outputs = Mapping[str, Mapping[str, str]]
@@ -47,7 +50,7 @@ def why(
     elif found:
         yield from found
     elif then is None:
-        yield "it is new" if before else "nothing was run before"
+        yield "it is new" if before else FIRST
     elif waits:
         yield f"if {named(waits)} {'gives' if len(waits) == 1 else 'give'} something else"
     else:
@@ -63,7 +66,8 @@ def changes(step: Step, then: Mapping[str, Any], before: Mapping[str, Any]) -> I
     if then["modules"] != manifest_digest(step.modules):
         had = before["modules"][then["modules"]]
         changed = [name for name in sorted(had.keys() | step.modules.keys()) if had.get(name) != step.modules.get(name)]
-        yield f"code changed: {named([path_of(name) for name in changed])}"
+        known = (*had, *step.modules)
+        yield f"code changed: {named([path_of(name, known) for name in changed])}"
     if then["distributions"] != manifest_digest(step.distributions):
         had = before["distributions"][then["distributions"]]
         names = sorted(had.keys() | step.distributions.keys())
@@ -118,7 +122,7 @@ def parameter_changes(step: Step, then: Mapping[str, Any]) -> Iterator[str]:
         yield from baseline_change(pinned(then), pinned(step.params))
         told += PINNED
     for path in dict.fromkeys([*before, *after]):
-        if path[0] in told or before.get(path) == after.get(path):
+        if path[0] in told or shown(before.get(path), whole=True) == shown(after.get(path), whole=True):
             continue
         key = dotted((*step.key, *(path[1:] if path[0] in ("gate", "schema") else path)))
         old, new = shown(before.get(path)), shown(after.get(path))
@@ -151,15 +155,18 @@ def leaves(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], o
     return {key: leaf for name, item in pairs for key, leaf in leaves(item, (*path, name)).items()}
 
 
-def shown(value: object) -> str:
-    """A short value; nothing for a long one."""
+def shown(value: object, *, whole: bool = False) -> str:
+    """A short value, in quotes where it would be read as another kind of value; nothing for a long one."""
     text = "none" if value is None else str(value)
-    return text if len(text) <= LONGEST_VALUE and "\n" not in text else ""
+    if isinstance(value, str) and NOT_TEXT.fullmatch(value):
+        text = f"'{value}'"
+    return text if whole or (len(text) <= LONGEST_VALUE and "\n" not in text) else ""
 
 
-def path_of(module: str) -> str:
-    """The file of a module, as far as its name says."""
-    return f"{module.replace('.', '/')}.py"
+def path_of(module: str, packages: Collection[str] = ()) -> str:
+    """The file of a module, as far as its name and those of the others say."""
+    package = any(name.startswith(f"{module}.") for name in packages)
+    return f"{module.replace('.', '/')}{'/__init__' if package else ''}.py"
 
 
 def named(names: Sequence[str]) -> str:

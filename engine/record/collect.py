@@ -26,6 +26,8 @@ from engine.store.durable import held
 from engine.store.objects import ObjectStore
 
 LOCK = "runs.lock"
+ABANDONED = ("removed", "record", "started", "judge")
+"""What only runs, and who removes them, leave among temporary folders."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,18 +107,24 @@ def running(home: Path) -> Iterator[None]:
 
 
 def remove_runs(runs: Iterable[str], records: RecordStore, registry: Registry) -> None:
-    """Enter in the ledger that runs are removed, and remove them; each is gone whole or there whole."""
+    """Enter in the ledger that runs are removed, and remove them; each is gone whole or there whole.
+
+    What processes that were killed had begun and not recorded goes with them.
+    """
     folder = records.root.parent / "tmp"
     with writing(records.root):
         folder.mkdir(parents=True, exist_ok=True)
-        for run in runs:
+        begun = [run for run in records.folders() if not records.numbers(run)]
+        for run in (*runs, *begun):
             registry.note_removed(run)
             away = folder / f"removed-{run}"
             shutil.rmtree(away, ignore_errors=True)
             os.rename(records.folder(run), away)
             shutil.rmtree(away, ignore_errors=True)
-        for left in folder.glob("removed-*"):
+        for left in (left for kind in ABANDONED for left in folder.glob(f"{kind}-*")):
             shutil.rmtree(left, ignore_errors=True)
+        for claim in (records.root.parent / "claims").glob("*"):
+            claim.unlink(missing_ok=True)
 
 
 def sweep(home: Path, store: ObjectStore, records: RecordStore) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.digest import plain
+from engine.plan.why import path_of
 from engine.record.model import RunRecord
 from engine.record.parts import Part, Parts, differing, parts_of, spec_values
 from engine.store.objects import ObjectStore
@@ -38,6 +39,7 @@ class Source:
     """A module that differs: lines that only one side has, and the text of both as a unified diff."""
 
     module: str
+    path: str
     kind: Kind
     added: int
     removed: int
@@ -166,6 +168,7 @@ def source_differences(
         unified = list(difflib.unified_diff(before, after, f"a/{item.name}", f"b/{item.name}", lineterm="", n=CONTEXT))
         yield Source(
             module=item.name,
+            path=path_of(item.name, (*left, *right)),
             kind=item.kind,
             added=sum(line.startswith("+") for line in unified[2:]),
             removed=sum(line.startswith("-") for line in unified[2:]),

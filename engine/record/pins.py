@@ -13,7 +13,8 @@ from engine.store.sqlite import reading
 
 DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 PLACES = ("tmp", "seals", "cache", "registry.db", "runs")  # what is being recorded moves from the first to the last
-DATABASE = b"SQLite format 3\0"
+DATABASE = ".db"
+BESIDE_A_DATABASE = tuple(f"{DATABASE}{ending}" for ending in ("-wal", "-shm", "-journal"))
 
 
 def pins(home: Path, without: Collection[str] = ()) -> set[str]:
@@ -37,15 +38,17 @@ def pins(home: Path, without: Collection[str] = ()) -> set[str]:
 
 
 def texts(path: Path) -> Iterator[bytes]:
-    """What is written in a file; nothing for what is no file or is gone by now."""
+    """What is written in a file; nothing for what is no file or is gone by now.
+
+    Databases are asked, and never opened by ourselves: that would let go of the locks that this process has on them.
+    """
     with suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not stat.S_ISREG(path.stat().st_mode) or path.name.endswith(BESIDE_A_DATABASE):
             return
-        data = path.read_bytes()
-        if data.startswith(DATABASE):
+        if path.name.endswith(DATABASE):
             yield from values(path)
         else:
-            yield data
+            yield path.read_bytes()
 
 
 def values(path: Path) -> Iterator[bytes]:

@@ -16,7 +16,9 @@ STATUSES = ("passed", "refused", "failed")
 EXPRESSION = re.compile(r"^\s*([^\s<>=!]+)\s*(<=|>=|==|=|!=|<|>)\s*(\S+)\s*$")
 HEX = re.compile(r"^(?:sha256:)?([0-9a-f]{6,64})$")
 AGO = re.compile(r"^(\d+)([mhdw])$")
+BEFORE_ALL = "0000"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+MOST = (1 << 63) - 1  # what SQLite can count
 COLUMNS = {"started": "e.started", "name": "e.name", "status": "e.status"}
 
 
@@ -46,7 +48,7 @@ def answer(
     """The newest execution of each run that ``asked`` means, sorted: by default the newest first.
 
     Args:
-        commit_of: which commit a lake URI means.
+        commit_of: which commit a lake URI means; raises NotFound where nothing lies.
         listed: give each run's document, too.
 
     Raises:
@@ -59,7 +61,7 @@ def answer(
         conditions.append(text)
         values += given
     order, more = order_of(db, asked)
-    limit = "" if asked.limit is None else f"limit {asked.limit}"
+    limit = "" if asked.limit is None else f"limit {min(asked.limit, MOST)}"
     rest = f"where {' and '.join(conditions)} order by {order} {limit}"
     return rows(db, rest, [*values, *more], listed=listed)
 
@@ -81,7 +83,7 @@ def where(
         yield "e.started < ?", [moment(asked.until, now)]
     if asked.data is not None:
         condition, given = data_condition(asked.data, commit_of)
-        of_run = "select 1 from pins p where p.run = e.run and p.number = e.number"
+        of_run = "select 1 from pins p where p.run = e.run"  # in any of its executions
         yield f"exists ({of_run} and {condition})", given
 
 
@@ -129,7 +131,10 @@ def moment(text: str, now: datetime) -> str:
     """A typed date, or a time before now, as records have it: ISO 8601 in UTC."""
     ago = AGO.match(text)
     if ago:
-        found = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        try:
+            found = now - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            return BEFORE_ALL
     else:
         try:
             found = datetime.fromisoformat(text)
@@ -144,13 +149,20 @@ def data_condition(text: str, commit_of: Callable[[LakeUri], str]) -> tuple[str,
     """A commit, a digest, or a lake URI, as a condition on the pins ``p``."""
     found = HEX.match(text)
     if found:
-        return "(p.lake_commit glob ? or p.manifest glob ?)", [f"{found[1]}*", f"{found[1]}*"]
+        by_object = "p.manifest in (select manifest from objects where digest glob ?)"
+        return f"(p.lake_commit glob ? or p.manifest glob ? or {by_object})", [f"{found[1]}*"] * 3
     if not text.startswith(SCHEME):
         hint = f"give a commit id, a digest, or a URI as {SCHEME}flights/main/"
         raise UsageError(f'"{text}" is no version of data', hint=hint)
     uri = parse(text)
-    condition = "p.repository = ? and p.lake_commit = ? and substr(p.path, 1, ?) = ?"
-    return condition, [uri.repository, commit_of(uri), len(uri.path), uri.path]
+    return pinned_at(uri, commit_of(uri))
+
+
+def pinned_at(uri: LakeUri, commit: str) -> tuple[str, list[object]]:
+    """The pins ``p`` of what lies at, below or above a path at a commit, as a condition."""
+    condition = "p.repository = ? and p.lake_commit = ?"
+    condition += " and (substr(p.path, 1, ?) = ? or substr(?, 1, length(p.path)) = p.path)"
+    return condition, [uri.repository, commit, len(uri.path), uri.path, uri.path]
 
 
 def order_of(db: sqlite3.Connection, asked: Query) -> tuple[str, Sequence[object]]:

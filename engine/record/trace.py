@@ -18,17 +18,19 @@ from typing import Any
 
 from engine.digest import manifest_digest
 from engine.errors import EngineError, NotFound, UsageError
-from engine.lake.listing import files_at
+from engine.lake.listing import commit_of, files_at
 from engine.lake.protocol import Lake
 from engine.lake.uri import SCHEME, LakeUri, parse
 from engine.predictions.ids import time_of
 from engine.record.index import Row, marks, rows
 from engine.record.model import RunRecord
+from engine.record.query import pinned_at
 from engine.record.store import SHORTEST_PREFIX, RecordStore
 from engine.registry.model import ModelRef, ModelVersion
 from engine.registry.protocol import Registry
 
 HEX = re.compile(r"^(?:sha256:)?([0-9a-f]{6,64})$")
+GIT = "git:"
 NEWEST_FIRST = "order by e.started desc, e.run"
 MOST_ASKED = 500  # for more than these, all are read, which is quicker
 LOOKED_IN = "runs, models, artifacts, data commits and objects, git commits and lake URIs were looked through"
@@ -76,6 +78,7 @@ def trace(text: str, sources: Sources) -> Node:
         return data_node(parse(text), sources)
     if time_of(text) is not None:
         return prediction_node(text, sources)
+    text = text.removeprefix(GIT)
     if "@" in text or ":" in text.removeprefix("sha256:") or text in sources.registry.models():
         return model_node(sources.registry.get(ModelRef.parse(text)), sources)
     found = HEX.match(text)
@@ -102,7 +105,22 @@ def hex_node(digits: str, sources: Sources) -> Node:
             raise UsageError(f'"{digits}" begins {len(found)} ids', hint=f"give more of it: {', '.join(found[:4])}")
         if found:
             return make(found[0], sources)
+    require_kept(digits, sources.registry)
     raise NotFound("id", digits, hint=LOOKED_IN)
+
+
+def require_kept(digits: str, registry: Registry) -> None:
+    """Refuse the beginning of the id of a run that was removed, and say when.
+
+    Raises:
+        NotFound: then.
+    """
+    for entry in registry.ledger():
+        run = str(entry.event.get("run", ""))
+        if entry.event.get("what") == "removed" and run.startswith(digits):
+            when = str(entry.event.get("when", ""))[:19].replace("T", " ")
+            hint = f"`engine runs gc` removed its records on {when}; the ledger still has its entries"
+            raise NotFound("record of run", run, hint=hint)
 
 
 # -- predictions ----------------------------------------------------------------------------------------------------
@@ -145,7 +163,7 @@ def run_node(run: str, sources: Sources) -> Node:
     record = sources.records.latest(run)
     if not found or record is None:
         raise NotFound("record of run", run, hint="`engine verify` says what is wrong with it")
-    return run_leaf(found[0], up=tuple(inputs_of(record, sources)), down=tuple(products_of(record, found[0], sources)))
+    return run_leaf(found[0], up=inputs_of(run, sources), down=tuple(products_of(record, found[0], sources)))
 
 
 def run_leaf(row: Row, up: tuple[tuple[str, Node], ...] = (), down: tuple[tuple[str, Node], ...] = ()) -> Node:
@@ -154,8 +172,17 @@ def run_leaf(row: Row, up: tuple[tuple[str, Node], ...] = (), down: tuple[tuple[
     return Node(kind="run", id=row.run, shown=f"{row.name} {row.status}", facts=facts, up=up, down=down)
 
 
-def inputs_of(record: RunRecord, sources: Sources) -> Iterator[tuple[str, Node]]:
-    """Everything that a run is pinned to."""
+def inputs_of(run: str, sources: Sources) -> tuple[tuple[str, Node], ...]:
+    """Everything that a run is pinned to: the same bytes, but at other commits perhaps in each execution."""
+    found: dict[tuple[str, str, str], Node] = {}
+    for record in reversed(sources.records.executions(run)):
+        for word, node in pinned_by(record, sources):
+            found.setdefault((word, node.id, node.shown), node)
+    return tuple((word, node) for (word, _, _), node in found.items())
+
+
+def pinned_by(record: RunRecord, sources: Sources) -> Iterator[tuple[str, Node]]:
+    """Everything that an execution was pinned to."""
     for name, pin in record.dependencies.items():
         digest, facts = pin["digest"]["sha256"], dict(pin.get("annotations") or {})
         if name.startswith("data/"):
@@ -220,10 +247,7 @@ def model_node(version: ModelVersion, sources: Sources) -> Node:
     """A model version: the runs that made it, with what is behind them, and the runs that it was the baseline of."""
     leaf = version_leaf(version)
     made = [row for row in rows_of(version.runs, sources.db) if row.run in version.runs]
-    up = []
-    for row in made:
-        record = sources.records.latest(row.run)
-        up.append(("made by", run_leaf(row, up=tuple(inputs_of(record, sources)) if record else ())))
+    up = [("made by", run_leaf(row, up=inputs_of(row.run, sources))) for row in made]
     down = [("baseline of", run_leaf(row)) for row in named_rows("baseline", version.digest, sources.db)]
     aliases = [("named by", Node(kind="alias", id=f"{version.name}@{a}", shown=f"@{a}")) for a in version.aliases]
     return Node(kind="model", id=leaf.id, shown=leaf.shown, facts=leaf.facts, up=tuple(up), down=(*aliases, *down))
@@ -280,7 +304,7 @@ def data_node(uri: LakeUri, sources: Sources) -> Node:
     Raises:
         NotFound: for a repository, ref or path that is not there.
     """
-    commit = sources.lake.resolve(uri.repository, uri.ref)
+    commit = commit_of(uri, sources.lake)
     facts: dict[str, Any] = {"commit": commit}
     if uri.path and not uri.path.endswith("/"):
         entry = sources.lake.fetch(uri.repository, commit, sources.lake.stat(uri.repository, commit, uri.path))
@@ -290,18 +314,13 @@ def data_node(uri: LakeUri, sources: Sources) -> Node:
         )
     down = [*seen_by(*pinned_at(uri, commit), sources, "read at this commit by")]
     known = {node.id for _, node in down}
-    count, same = models_that_saw(*same_bytes(uri, commit, sources), sources)
+    manifests = same_bytes(uri, commit, sources)
+    count, same = models_that_saw(*pinned_elsewhere(manifests, uri, commit), sources)
     down += [(word, node) for word, node in same if node.id not in known]
     facts["runs_at_other_commits_with_the_same_bytes"] = count
+    facts["the_same_bytes"] = manifests
     id = f"{SCHEME}{uri.repository}/{commit}/{uri.path}"
     return Node(kind="data", id=id, shown=str(uri), facts=facts, up=(at_commit(commit, uri),), down=tuple(down))
-
-
-def pinned_at(uri: LakeUri, commit: str) -> tuple[str, list[object]]:
-    """The pins ``p`` of what lies at, below or above a path at a commit, as a condition."""
-    condition = "p.repository = ? and p.lake_commit = ?"
-    condition += " and (substr(p.path, 1, ?) = ? or substr(?, 1, length(p.path)) = p.path)"
-    return condition, [uri.repository, commit, len(uri.path), uri.path, uri.path]
 
 
 def at_commit(commit: str, uri: LakeUri) -> tuple[str, Node]:
@@ -310,10 +329,17 @@ def at_commit(commit: str, uri: LakeUri) -> tuple[str, Node]:
     return word, Node(kind="commit", id=commit, shown=f"{uri.repository} {commit[:12]}")
 
 
-def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> tuple[str, list[object]]:
-    """The pins ``p`` to other commits at which a source had the bytes that it has at this one, as a condition."""
+def pinned_elsewhere(manifests: Sequence[str], uri: LakeUri, commit: str) -> tuple[str, list[object]]:
+    """The pins ``p`` to some bytes, of runs that never read them at this commit, as a condition."""
+    here, values = pinned_at(uri, commit)
+    condition = f"p.manifest in ({marks(manifests)}) and p.run not in (select p.run from pins p where {here})"  # noqa: S608
+    return condition, [*manifests, *values]
+
+
+def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> list[str]:
+    """The digests of sources that had at other commits the bytes that they have at this one."""
     query = "select distinct path, manifest from pins where repository = ? and lake_commit != ?"
-    manifests: list[object] = []
+    manifests: list[str] = []
     now: dict[str, str | None] = {}
     for path, manifest in sources.db.execute(query, [uri.repository, commit]).fetchall():
         if not (path.startswith(uri.path) or uri.path.startswith(path)):
@@ -322,7 +348,7 @@ def same_bytes(uri: LakeUri, commit: str, sources: Sources) -> tuple[str, list[o
             now[path] = content(LakeUri(repository=uri.repository, ref=commit, path=path), commit, sources.lake)
         if now[path] == manifest:
             manifests.append(manifest)
-    return f"p.manifest in ({marks(manifests)})", manifests
+    return manifests
 
 
 def content(uri: LakeUri, commit: str, lake: Lake) -> str | None:
@@ -337,17 +363,17 @@ def seen_by(
     condition: str, values: Sequence[object], sources: Sources, word: str = "read by"
 ) -> Iterator[tuple[str, Node]]:
     """The runs with pins ``p`` like that, and then the models that they trained, or only judged, on them."""
-    query = f"select p.run, p.number, max(p.trains) from pins p where {condition} group by p.run, p.number"  # noqa: S608
-    trains = {(run, number): bool(yes) for run, number, yes in sources.db.execute(query, values)}
-    found = [row for row in rows_of([run for run, _ in trains], sources.db) if (row.run, row.number) in trains]
+    query = f"select p.run, max(p.trains) from pins p where {condition} group by p.run"  # noqa: S608
+    trains = {run: bool(yes) for run, yes in sources.db.execute(query, values)}
+    found = [row for row in rows_of(list(trains), sources.db) if row.run in trains]
     yield from ((word, run_leaf(row)) for row in found)
-    yield from models_of([row for row in found if trains[row.run, row.number]], sources, "trained")
-    yield from models_of([row for row in found if not trains[row.run, row.number]], sources, "judged")
+    yield from models_of([row for row in found if trains[row.run]], sources, "trained")
+    yield from models_of([row for row in found if not trains[row.run]], sources, "judged")
 
 
 def models_that_saw(condition: str, values: Sequence[object], sources: Sources) -> tuple[int, list[tuple[str, Node]]]:
     """How many runs have pins ``p`` like that, and the models that they trained, or only judged, on them."""
-    join = f"from pins p join executions e on e.run = p.run and e.number = p.number where e.newest = 1 and {condition}"
+    join = f"from pins p join executions e on e.run = p.run and e.newest = 1 where {condition}"
     count = sources.db.execute(f"select count(distinct p.run) {join}", values).fetchone()[0]
     query = f"select e.name, e.version, max(p.trains) {join} and e.version is not null group by e.name, e.version"
     words = {(name, version): trains for name, version, trains in sources.db.execute(query, values)}
@@ -370,7 +396,7 @@ def rows_of(runs: Sequence[str], db: sqlite3.Connection) -> list[Row]:
 
 def named_rows(kind: str, name: str, db: sqlite3.Connection) -> list[Row]:
     """The runs that have something of a kind by that name."""
-    of_run = "select 1 from names n where n.run = e.run and n.number = e.number and n.kind = ? and n.name = ?"
+    of_run = "select 1 from names n where n.run = e.run and n.kind = ? and n.name = ?"
     return rows(db, f"where e.newest = 1 and exists ({of_run}) {NEWEST_FIRST}", [kind, name])
 
 

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine.digest import digest_of, sha256
-from engine.errors import EngineError, LakeUnavailable
+from engine.errors import EngineError, LakeUnavailable, StorageFull, StorageUnwritable
 from engine.lake.protocol import Damage, Lake, LakeDenied
 from engine.record.anchors import Anchor, broken
 from engine.record.model import RunRecord, definition_digest
@@ -40,6 +43,9 @@ from engine.store.sums import complaint
 DATABASE = ".db"
 UNREADABLE = (EngineError, sqlite3.Error, OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a file raises in which anything may stand."""
+OUTSIDE = (LakeUnavailable, LakeDenied, StorageFull, StorageUnwritable)
+"""What says nothing of what was recorded, but of the place: it ends the look."""
+RUN_ID = re.compile(r"[0-9a-f]{64}")
 BESIDE_A_DATABASE = ("-wal", "-shm", "-journal", ".sum", ".lock")
 
 
@@ -52,7 +58,7 @@ class Mismatch:
     fact: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Archive:
     """What there is to verify.
 
@@ -67,6 +73,29 @@ class Archive:
     lake: Lake
     lake_damage: Callable[[], Iterator[Damage]] = lambda: iter(())
     anchors: Callable[[], Iterator[Anchor]] = lambda: iter(())
+
+    @cached_property
+    def entered(self) -> dict[str, dict[str, int | None]] | None:
+        """By run, the records that the ledger names, with the numbers of their executions; ``None`` without a ledger.
+
+        One that cannot be read has nothing to say either; what is wrong with it is said where it is looked at.
+        """
+        found: dict[str, dict[str, int | None]] = {}
+        if not self.registry.exists:
+            return None
+        with suppress(*UNREADABLE):
+            for entry in self.registry.ledger():
+                event = entry.event
+                if event.get("what") == "removed":
+                    found.pop(str(event.get("run")), None)
+                elif "record" in event:
+                    found.setdefault(str(event["run"]), {})[str(event["record"])] = event.get("execution")
+            return found
+        return None
+
+    def is_known(self, record: str) -> bool:
+        """Whether a record was entered just now, or is about to be, or was when its process died."""
+        return record in self.registry.announced() or self.registry.knows(record)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -83,6 +112,7 @@ def verify_home(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
 
     Raises:
         LakeUnavailable, LakeDenied: when the data's commits lie on a server that does not answer.
+        StorageFull, StorageUnwritable: when the disk has no room even to look (SQLite needs some), or may not be read.
     """
     close_kept()  # what lies on the disk counts, and not what this process remembers of it
     yield from file_mismatches(archive.home, seen)
@@ -112,7 +142,7 @@ def guarded(what: str, name: str, look: Iterator[Mismatch]) -> Iterator[Mismatch
     """What a look finds; that it came to an end because something cannot be read is a finding, too."""
     try:
         yield from look
-    except (LakeUnavailable, LakeDenied):
+    except OUTSIDE:
         raise
     except UNREADABLE as error:
         fact = error.fact if isinstance(error, EngineError) else f"cannot be read: {type(error).__name__} {error}"
@@ -198,6 +228,8 @@ def flaw(look: Callable[[], object]) -> str:
     """What keeps ``look`` from being content; empty when nothing does."""
     try:
         look()
+    except OUTSIDE:
+        raise
     except EngineError as error:
         return error.fact
     except OSError as error:
@@ -228,6 +260,10 @@ def ledger_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
     name = archive.registry.place
     yield from guarded("anchor", name, anchor_mismatches(archive, seen))
     if not archive.registry.exists:
+        lost = sum(len(archive.records.numbers(run_id)) for run_id in archive.records.folders())
+        if lost:
+            fact = f"it is gone; {lost:,} {'record was' if lost == 1 else 'records were'} in it"
+            yield Mismatch(what="ledger", name=name, fact=fact)
         return
     yield from guarded("ledger", name, chain_mismatches(archive))
     yield from guarded("ledger", name, evidence_mismatches(archive, seen))
@@ -250,23 +286,32 @@ def anchor_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
 
 def evidence_mismatches(archive: Archive, seen: Seen) -> Iterator[Mismatch]:
     """Records that the ledger names and that are gone or others."""
-    removed = set()
-    entries = archive.registry.ledger()
-    for entry in reversed(entries):
-        event = entry.event
-        seen.counts["ledger entries"] += 1
-        if event.get("what") == "removed":
-            removed.add(event.get("run"))
-        elif "record" in event and event["run"] not in removed:
-            run_id, digest = str(event["run"]), str(event["record"])
-            if digest not in record_digests(archive.records, run_id):
-                fact = f"the record that ledger entry {entry.number} names is gone or another"
-                yield Mismatch(what="record", name=run_id, fact=fact)
+    seen.counts["ledger entries"] += archive.registry.head().number
+    for run_id, entered in (archive.entered or {}).items():
+        for digest in entered.keys() - record_digests(archive.records, run_id).values():
+            fact = f"the record that the ledger names, {digest[:12]}, is gone or another"
+            yield Mismatch(what="record", name=run_id, fact=fact)
 
 
-def record_digests(records: RecordStore, run_id: str) -> set[str]:
-    """The SHA-256 of every record of a run, as it lies on the disk."""
-    return {sha256(path.read_bytes()) for path in records.folder(run_id).glob("executions/*/record.json")}
+def record_digests(records: RecordStore, run_id: str) -> dict[int, str]:
+    """The SHA-256 of every record of a run, as it lies on the disk, by the number of its execution."""
+    folder = records.folder(run_id) / "executions"
+    found = {number: folder / str(number) / "record.json" for number in numbered(folder)}
+    return {number: sha256(path.read_bytes()) for number, path in found.items() if path.is_file()}
+
+
+def unentered(archive: Archive, run_id: str) -> Iterator[Mismatch]:
+    """Records on the disk that the ledger does not name, or names as another execution."""
+    if archive.entered is None:
+        return
+    entered = archive.entered.get(run_id, {})
+    for number, digest in record_digests(archive.records, run_id).items():
+        name = f"{run_id}/executions/{number}"
+        if digest not in entered and not archive.is_known(digest):
+            yield Mismatch(what="record", name=name, fact="no entry of the ledger names it")
+        elif entered.get(digest) not in (None, number):
+            fact = f"the ledger has this record as execution {entered[digest]}"
+            yield Mismatch(what="record", name=name, fact=fact)
 
 
 # -- runs -----------------------------------------------------------------------------------------------------------
@@ -274,17 +319,26 @@ def record_digests(records: RecordStore, run_id: str) -> set[str]:
 
 def run_mismatches(archive: Archive, run_id: str, seen: Seen) -> Iterator[Mismatch]:
     """One run: its spec, its operation, each of its records and all that they name."""
-    seen.counts["runs"] += 1
     folder = archive.records.folder(run_id)
+    executions, operations = numbered(folder / "executions"), numbered(folder / "operation", ".json")
+    if RUN_ID.fullmatch(run_id) is None:
+        yield Mismatch(what="run", name=run_id, fact="it is no run: no run id is like that")
+        return
+    began = bool(executions) or run_id in (archive.entered or {})  # else its process died before, or is at it
+    seen.counts["runs"] += began
     spec = folder / "spec.json"
+    if not spec.is_file() and not began:
+        return
     if not spec.is_file():
         yield Mismatch(what="spec", name=run_id, fact="it is gone")
     elif sha256(spec.read_bytes()) != run_id:
         yield Mismatch(what="spec", name=run_id, fact="its digest is not the run id")
-    for number in numbered(folder / "operation", ".json"):
+    for number in range(1, max(operations, default=int(began)) + 1):
         if read_checked(folder / "operation" / f"{number}.json") is None:
-            yield Mismatch(what="operation", name=f"{run_id}/operation/{number}", fact="its bytes were altered")
-    for number in numbered(folder / "executions"):
+            fact = "its bytes were altered" if number in operations else "it is gone"
+            yield Mismatch(what="operation", name=f"{run_id}/operation/{number}", fact=fact)
+    yield from guarded("record", run_id, unentered(archive, run_id))
+    for number in executions:
         name = f"{run_id}/executions/{number}"
         yield from guarded("record", name, execution_mismatches(archive, run_id, number, seen))
 
@@ -356,7 +410,7 @@ def commit_mismatches(archive: Archive, name: str, pin: Mapping[str, Any], seen:
         try:
             found = pin_data(question, archive.lake, at=commit)
             seen.data[key] = found.digest
-        except (LakeUnavailable, LakeDenied):
+        except OUTSIDE:
             raise
         except EngineError as error:
             seen.data[key] = error.fact

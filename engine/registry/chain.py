@@ -52,7 +52,7 @@ def tell(found: Keyed, event: Mapping[str, Any]) -> None:
     if what in ("run", "version"):
         found["run"][event["record"],] = (event["run"], name, event["status"])
     if what == "version":
-        found["version"][version] = (event["digest"], event["package"])
+        found["version"][version] = (event["digest"], event["package"], event["created"])
         found["evidence"][*version, event["run"]] = ()
         if "data" in event:
             body = canonical_json({"code": event["code"], "data": event["data"]}).decode()

@@ -90,7 +90,9 @@ def require_alias(text: str) -> str:
         UsageError: when it may not.
     """
     if not ALIAS.match(text):
-        hint = f"begin with a letter; {', '.join(ALIASES)} have a meaning, and others are yours"
+        hint = (
+            f"letters a-z, digits, `-`, `_` and `.`, a letter first; {', '.join(ALIASES)} have a meaning of their own"
+        )
         raise UsageError(f'"{text}" is not an alias', hint=hint)
     return text
 

@@ -104,6 +104,15 @@ class Registry(Protocol):
         from the death of a process, and after :meth:`sync`, or any change but a reservation or a run, of the machine.
         """
 
+    def announce(self, run: str, record: str) -> None:
+        """Say which record is about to be written: until it is entered, that is what tells it from a forged one.
+
+        It is as safe as what :meth:`reserve` writes.
+        """
+
+    def announced(self) -> set[str]:
+        """The digests of records that were announced and not entered: their processes died, or are at it."""
+
     def note_run(
         self,
         name: str,
@@ -112,17 +121,20 @@ class Registry(Protocol):
         status: str,
         version: int | None = None,
         pins: Mapping[str, Any] | None = None,
+        execution: int | None = None,
     ) -> None:
         """Enter an execution that was recorded in the ledger, by the digest of its record.
 
         Args:
             version: the version that was reserved for a run that passed. It becomes visible, with this evidence.
             pins: ``data`` (name -> uri, commit, digest) and ``code`` (commit, dirty, digest) of the run.
+            execution: the number under which the record lies.
 
         It is as safe as what :meth:`reserve` writes.
 
         Raises:
-            Failed: when the version was never reserved, as in a registry that was removed since.
+            Failed: when the version was never reserved, as in a registry that was removed since, or the record was
+                never announced.
         """
 
     def sync(self) -> None:

@@ -199,6 +199,15 @@ class SqliteRegistry:
             )
             return version
 
+    def announce(self, run: str, record: str) -> None:
+        """Say which record is about to be written."""
+        with self._writing(durable=False) as db:
+            db.execute("insert or ignore into announced values (?, ?)", (record, run))
+
+    def announced(self) -> set[str]:
+        """The digests of records that were announced and not entered."""
+        return {row["record"] for row in self._rows("select record from announced")}
+
     def note_run(
         self,
         name: str,
@@ -207,14 +216,20 @@ class SqliteRegistry:
         status: str,
         version: int | None = None,
         pins: Mapping[str, Any] | None = None,
+        execution: int | None = None,
     ) -> None:
         """Enter an execution that was recorded in the ledger, by the digest of its record."""
         with self._writing(durable=False) as db:
             if not db.execute("insert or ignore into runs values (?, ?, ?, ?)", (record, run, name, status)).rowcount:
                 return
+            if not db.execute("delete from announced where record = ?", (record,)).rowcount:
+                hint = "`engine verify` says what else is wrong; `engine run --fresh` executes the spec anew"
+                raise Failed("a record lies here that the registry knows nothing of", place=f"run {run}", hint=hint)
             event: dict[str, Any] = {"what": "run", "name": name, "status": status, "run": run, "record": record}
+            if execution is not None:
+                event["execution"] = execution
             if version is not None:
-                query = "select digest, package from versions where name = ? and version = ?"
+                query = "select digest, package, created from versions where name = ? and version = ?"
                 reserved = db.execute(query, (name, version)).fetchone()
                 if reserved is None:
                     hint = "the registry is not the one that the run was made with: `engine run --fresh` registers anew"

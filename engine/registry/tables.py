@@ -24,7 +24,7 @@ from engine.registry.model import (
 )
 from engine.store.sqlite import Connection
 
-FORM = 2
+FORM = 3
 SCHEMA = f"""
 create table if not exists versions (
   name text not null, version integer not null, digest text not null, created text not null,
@@ -41,6 +41,7 @@ create table if not exists sources (
 create table if not exists runs (
   record text primary key, run text not null, name text not null, status text not null
 ) without rowid;
+create table if not exists announced (record text primary key, run text not null) without rowid;
 create table if not exists aliases (
   name text not null, alias text not null, version integer, primary key (name, alias)
 ) without rowid;
@@ -74,7 +75,7 @@ def bring_up_to_date(db: Connection, path: Path) -> None:
 
 
 CHECKED = {
-    "version": "select name, version, digest, package from versions where confirmed",
+    "version": "select name, version, digest, package, created from versions where confirmed",
     "evidence": "select name, version, run from version_runs",
     "sources": "select name, version, run, body from sources",
     "run": "select record, run, name, status from runs",

@@ -328,6 +328,7 @@ def prediction(outputs: Mapping[str, AnyArray]) -> Prediction:
     """
     names = list(outputs)
     if "labels" in outputs:
+        require_chances(outputs)
         chances = np.asarray(outputs["labels"], dtype=np.float64)
         return Prediction(label=(chances > 0.5).astype(np.int64), scores=chances)
     if "probabilities" in outputs or len(names) > 1:
@@ -338,6 +339,20 @@ def prediction(outputs: Mapping[str, AnyArray]) -> Prediction:
     if values.ndim == 2 and values.shape[1] > 1:
         return Prediction(label=values[:, values.shape[1] // 2], scores=values)
     return Prediction(label=values.reshape(-1), scores=values.reshape(-1))
+
+
+def require_chances(outputs: Mapping[str, AnyArray]) -> None:
+    """Refuse labels that are decided already, or an output beside them that nobody would look at.
+
+    Raises:
+        UsageError: then.
+    """
+    found, others = outputs["labels"], [name for name in outputs if name != "labels"]
+    if found.dtype.kind != "f" or others:
+        kind = datatype_of(found)
+        beside = f" beside {others[0]}" if others else ""
+        hint = "export one output `labels` (rows, labels): each label's probability in floating point"
+        raise UsageError(f'the model\'s output "labels" is {kind}{beside}, and no probability alone', hint=hint)
 
 
 def positive(scores: AnyArray) -> AnyArray:

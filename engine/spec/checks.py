@@ -476,7 +476,7 @@ def gates_judge_what_is_computed(spec: Spec, surroundings: Surroundings) -> Iter
         titles = [item.title for item in spec.evaluate.slices]
         if gate.slice is not None and gate.slice not in titles:
             fact = f"no slice {shown(gate.slice)}"
-            hint = suggestion(gate.slice, titles) or "add it to evaluate.slices"
+            hint = (suggestion(gate.slice, titles) if titles else "") or "add it to evaluate.slices"
             yield Finding(rule="gate-slice", path=(*path, "slice"), fact=fact, hint=hint)
 
 
@@ -516,10 +516,28 @@ def gate_faults(gate: Gate) -> Iterator[tuple[str, str]]:
         yield f"{gate.metric} has no tolerance", "remove it, or use onnx_parity_share"
     if gate.by is not None and gate.metric not in ("leaked_rows", "leaked_share"):
         yield f"{gate.metric} does not look for rows", "remove `by`, or use leaked_rows or leaked_share"
+    yield from keys_without_effect(gate)
     if (gate.min is not None and gate.max is not None and gate.min > gate.max) or (
         gate.between is not None and gate.between[0] > gate.between[1]
     ):
         yield "the lower limit is above the upper one: nothing can pass", "swap them"
+
+
+def keys_without_effect(gate: Gate) -> Iterator[tuple[str, str]]:
+    """What a gate says and would not do, and what it does not say and would have to."""
+    is_own = gate.metric not in (*METRICS, *PROPERTIES, *MEASUREMENTS)
+    compares = gate.max_drop is not None or gate.min_gain is not None
+    if gate.confidence != Gate.model_fields["confidence"].default and not compares:
+        yield "`confidence` is for comparisons with a baseline: a bound judges the value", "remove it"
+    if gate.on_missing is not None and gate.baseline is None:
+        yield "`on_missing` is for gates with a baseline", "remove it"
+    if gate.min_rows and gate.slice is None:
+        yield "`min_rows` is for gates on slices", "remove it, or add `slice`"
+    if is_own and compares and gate.better is None:
+        hint = "add `better: lower` or `better: higher`"
+        yield f"nothing says whether less or more of {gate.metric} is better", hint
+    if gate.better is not None and not (is_own and compares):
+        yield "`better` is for metrics of your own that are compared with a baseline", "remove it"
 
 
 def gates_know_rows_by_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:

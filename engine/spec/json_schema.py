@@ -85,6 +85,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Gate.min_rows": "Leave out the slices that have fewer rows.",
     "Gate.tolerance": "For onnx_parity_share: how far two answers may be apart to count as the same.",
     "Gate.by": "For leaked rows: the columns by which a row is known again; by default all features.",
+    "Gate.better": "For a metric of your own that is compared with a baseline: whether less or more of it is better.",
     "Gate.level": "`warn` only says so.",
     "Gate.on_missing": "What a missing baseline means: by default pass while the model has no version, else refuse.",
     "Serve.max_batch_rows": "At most so many rows are predicted together.",

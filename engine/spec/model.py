@@ -181,6 +181,7 @@ class Gate(Section):
     min_rows: int = Field(default=0, ge=0)
     tolerance: float | None = Field(default=None, ge=0)
     by: Names | None = None
+    better: Literal["lower", "higher"] | None = None
     level: Literal["refuse", "warn"] = "refuse"
     on_missing: Literal["pass", "refuse"] | None = None
 

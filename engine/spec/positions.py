@@ -45,6 +45,11 @@ class Layer:
         own = path[len(self.prefix) :]
         return self.spots.get(own) or self.spots.get(tuple(str(part) for part in own))  # a key may be a number
 
+    def nearest(self, path: KeyPath) -> tuple[int, Spot] | None:
+        """The spot of the longest beginning of ``path`` that this layer sets, and its length."""
+        spots = ((length, self.find(path[:length])) for length in range(len(path), -1, -1))
+        return next(((length, spot) for length, spot in spots if spot is not None), None)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Positions:
@@ -57,14 +62,22 @@ class Positions:
 
         The first item of what is written as one name (``data: train`` for ``data: [train]``) is that name.
         """
-        for length in range(len(path), -1, -1):
-            for layer in reversed(self.layers):
-                spot = layer.find(path[:length])
-                if spot is not None:
-                    exact = path[length:] in ((), (0,))
-                    line, column = spot.key if at == "key" or not exact else spot.value
-                    return Place(file=layer.name, line=line, column=column, key=dotted(path))
-        return Place(file=self.layers[0].name if self.layers else "", key=dotted(path))
+        found: tuple[int, Layer, Spot] | None = None
+        for layer in reversed(self.layers):
+            nearest = layer.nearest(path)
+            if nearest is None:
+                continue
+            length, spot = nearest
+            if found is None or length > found[0]:
+                found = length, layer, spot
+            if length < len(path) and isinstance(path[length], int):
+                break  # it sets the whole list: of what earlier layers say of its items nothing is left
+        if found is None:
+            return Place(file=self.layers[0].name if self.layers else "", key=dotted(path))
+        length, layer, spot = found
+        exact = path[length:] in ((), (0,))
+        line, column = spot.key if at == "key" or not exact else spot.value
+        return Place(file=layer.name, line=line, column=column, key=dotted(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,7 +105,7 @@ ALIASES: tuple[str, ...] = ("candidate", "canary", "shadow", PRODUCTION)
 """The aliases that Engine itself knows; a model may have others."""
 
 
-NOT_NEGATIVE = ("log_loss", "mae", "mape", "mse", "rmse", *PROPERTIES, *MEASUREMENTS)
+NOT_NEGATIVE = ("log_loss", "mae", "mape", "mse", "pinball", "rmse", *PROPERTIES, *MEASUREMENTS)
 
 
 def range_of(metric: str) -> tuple[float, float]:

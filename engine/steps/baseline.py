@@ -71,7 +71,7 @@ def judge(gate: Gate, pin: Mapping[str, Any], inputs: Inputs, context: Context) 
     ours, theirs = judged_from(table, evaluation), judged_from(other, evaluation)
     require_same_rows(ours, theirs, gate, pin)
     if gate["slice"] is None:
-        found = difference(gate["metric"], ours, theirs, gate["confidence"])
+        found = difference(gate["metric"], ours, theirs, gate["confidence"], better=gate.get("better"))
         return overall(gate, pin, found, len(ours.true))
     return by_slice(gate, pin, ours, theirs, table.column(f"slice.{gate['slice']}"))
 
@@ -113,8 +113,12 @@ def by_slice(gate: Gate, pin: Mapping[str, Any], ours: Judged, theirs: Judged, c
     names, counts = np.unique([name for name in labels if name is not None], return_counts=True)
     chosen = [str(name) for name, count in zip(names, counts, strict=True) if count >= gate["min_rows"]]
     resamples = resamples_for(len(chosen), gate["confidence"]) if chosen else RESAMPLES
+    sure = gate["confidence"]
     found = [
-        (name, difference(gate["metric"], ours.rows(here), theirs.rows(here), gate["confidence"], resamples))
+        (
+            name,
+            difference(gate["metric"], ours.rows(here), theirs.rows(here), sure, resamples, better=gate.get("better")),
+        )
         for name in chosen
         for here in [labels == name]
     ]

@@ -176,17 +176,24 @@ class Difference:
 
 
 def difference(
-    metric: str, ours: Judged, theirs: Judged, confidence: float, resamples: int = RESAMPLES
+    metric: str,
+    ours: Judged,
+    theirs: Judged,
+    confidence: float,
+    resamples: int = RESAMPLES,
+    *,
+    better: str | None = None,
 ) -> Difference | None:
     """The paired comparison of two models; ``None`` where the metric is not defined.
 
     Args:
         resamples: of the bootstrap, where there is no closed form.
+        better: ``lower`` or ``higher``, of a metric that Engine does not know.
     """
     first, second = compute(metric, ours), compute(metric, theirs)
     if first is None or second is None:
         return None
-    sign = -1.0 if limits_are_upper(metric) else 1.0
+    sign = -1.0 if better == "lower" or limits_are_upper(metric) else 1.0
     found = evidence(metric, sign, sign * (first - second), ours, theirs, resamples)
     if found is None:
         return None

@@ -116,10 +116,12 @@ def per_slice(gate: Gate, evaluation: Mapping[str, Any]) -> Verdict:
     large = [part_of(item, gate, evaluation) for item in found if item["rows"] >= gate["min_rows"]]
     parts = [part for part in large if part[metric] is not None]
     if not parts:
-        reason = f"no slice of {column} has {gate['min_rows']:,} rows on which {metric} is defined"
+        least = count_of(max(gate["min_rows"], 1))
+        reason = f"no slice of {column} has {least} on which {metric} is defined" if found else f"{column} has no rows"
         return verdict_of(gate, False, None, shown_limit(gate), reason, parts=large)
     failing = [part for part in parts if not within(gate, part[metric])]
-    worst = (max if limits_are_upper(metric) else min)(failing or parts, key=lambda part: float(part[metric]))
+    less = limits_are_upper(metric) or (gate["max"] is not None and gate["min"] is None)
+    worst = (max if less else min)(failing or parts, key=lambda part: float(part[metric]))
     counts = {"slices_judged": len(parts), "slices_failed": [part["value"] for part in failing]}
     return verdict_of(
         gate,
@@ -152,7 +154,7 @@ def slices_said(
     which = f"{metric} for {gate['slice']} {worst['value']} ({count_of(worst['rows'])})"
     stands = f"{which} is {figure(value, *limit_of(gate))}{interval(worst)}, {relation(gate, value)}"
     if not failing:
-        return f"all {len(parts)} slices pass; the worst: {stands}"
+        return f"{'the one slice passes' if len(parts) == 1 else f'all {len(parts)} slices pass; the worst'}: {stands}"
     names = ", ".join(str(part["value"]) for part in failing)
     return f"{stands}; {len(failing)} of {len(parts)} slices fail: {names}" if len(failing) > 1 else stands
 

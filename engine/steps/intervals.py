@@ -27,7 +27,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy.special import stdtrit
 
-from engine.spec.vocabulary import CLASSIFICATION
+from engine.spec.vocabulary import CLASSIFICATION, range_of
 from engine.steps.compare import placements
 from engine.steps.metrics import FUNCTIONS, FloatArray, Judged, by_query, compute
 from engine.steps.ranking import RANKING
@@ -85,10 +85,10 @@ def closed(name: str, value: float, judged: Judged, confidence: float) -> Estima
         return of_auc(value, judged, confidence)
     if name in RANKING:
         values, weights = by_query(name, judged)
-        return estimate(value, *student(values, weights, confidence), "student")
+        return estimate(value, *possible(name, student(values, weights, confidence)), "student")
     if name in LOSSES:
         losses = LOSSES[name](judged)
-        return estimate(value, *student(losses, judged.weights, confidence), "student")
+        return estimate(value, *possible(name, student(losses, judged.weights, confidence)), "student")
     if name == "rmse":
         low, high = student(LOSSES["mse"](judged), judged.weights, confidence)
         return estimate(value, sqrt(max(low, 0)), sqrt(max(high, 0)), "student")
@@ -100,6 +100,12 @@ def estimate(value: float, low: float, high: float, method: str) -> Estimate:
     if not (isfinite(low) and isfinite(high)):
         return Estimate(value=value)
     return Estimate(value=value, low=shortened(low), high=shortened(high), method=method)
+
+
+def possible(name: str, ends: tuple[float, float]) -> tuple[float, float]:
+    """The part of an interval in which the metric can lie: a mean's own knows nothing of that."""
+    least, most = range_of(name) if name in RANKING else (0.0, float("inf"))
+    return max(ends[0], least), min(ends[1], most)
 
 
 def shortened(value: float) -> float:

@@ -95,8 +95,13 @@ def by_predicate(table: pa.Table, predicate: str, key: str) -> pa.ChunkedArray:
     number = unused("row", table.column_names)
     numbered = table.append_column(number, pa.array(np.arange(table.num_rows)))
     query = f'select "{number}" from {{source}} where (\n{predicate}\n)'  # noqa: S608  the user's own, in a closed database
+    typed = f"select typeof((\n{predicate}\n)) from {{source}} limit 1"  # noqa: S608
     try:
         rows = bound("sql", {"query": query})(numbered).column(0).to_numpy()
+        kinds = bound("sql", {"query": typed})(numbered).column(0).to_pylist()
+        if kinds and kinds[0] != "BOOLEAN":
+            hint = "write a comparison, as `distance < 500`"
+            raise StepFailed(f"this is {kinds[0]}, and no condition", hint=hint, key=key)
     except PluginFailed as error:
         raise StepFailed(error.fact, hint=error.hint, key=key) from error
     inside = np.full(table.num_rows, None, dtype=object)

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from engine.digest import sha256, sha256_file, sha256_stream
 from engine.errors import DigestMismatch, NotFound, writing
 from engine.store.durable import sync_folder as sync_folder
-from engine.store.packs import OWN_FILE, SMALL, Location, Packs
+from engine.store.packs import LOST, OWN_FILE, SMALL, Location, Packs
 
 BLOCK, FLUSH = 1 << 22, 1 << 25
 SHARE_BLOCKS = 0x40049409  # Linux's ioctl FICLONE
@@ -65,7 +65,7 @@ class ObjectStore:
         if not path.is_file():
             packed = self._packed(digest)
             if packed is None:
-                raise NotFound("object", digest, place=str(self.root))
+                raise NotFound("object", digest, place=str(self.root), hint=LOST)
             self.put(self.packs.read(packed))
         return path
 

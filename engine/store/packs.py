@@ -32,6 +32,7 @@ SMALL = 1 << 16
 LARGEST_PACK = 1 << 28
 BATCH = 500
 OWN_FILE = ""
+LOST = "`engine verify` says what else is gone, and what it was; put it back from a backup"
 SCHEMA = """
 create table if not exists objects (
   digest blob primary key, pack text not null, offset integer not null, size integer not null,
@@ -96,7 +97,7 @@ class Packs:
         except FileNotFoundError:  # the pack was written anew, without what nobody needs
             again = self.find(location.digest)
             if again is None or again.pack in (location.pack, OWN_FILE):
-                raise NotFound("object", location.digest, place=str(self.root)) from None
+                raise NotFound("object", location.digest, place=str(self.root), hint=LOST) from None
             return self.read(again)
         try:
             data = os.pread(descriptor, location.size, location.offset)

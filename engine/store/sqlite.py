@@ -15,13 +15,16 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from engine.digest import canonical_json, sha256_file
 from engine.errors import EngineError, Failed, StorageFull, StorageUnwritable, writing
-from engine.store.durable import made_once
+from engine.store.checked import write_checked
+from engine.store.durable import made_once, remove_all
 
 BUSY_SECONDS = 30.0
 ALMOST_NOTHING = 1 << 18
 MOST_KEPT = 8
 COUNTS = 1 << 16
+SUM = ".sum"
 
 
 class Connection(sqlite3.Connection):
@@ -101,11 +104,27 @@ def make(path: Path, schema: str) -> None:
     def write(making: Path) -> None:
         with closing(connect(making)) as db:
             db.executescript(f"begin;{schema};commit")
+        remove_all(path.with_name(f".{path.name}{SUM}."))  # of one that was killed in here
+        keep_sum(path, 0, sha256_file(making))  # it has one from its first moment on
 
     try:
         made_once(path, write)
     except sqlite3.DatabaseError as error:
         raise translate(error, path) from error
+
+
+def sum_path(path: Path) -> Path:
+    """Where the sum of the database at ``path`` lies."""
+    return path.with_name(path.name + SUM)
+
+
+def keep_sum(path: Path, count: int, digest: str) -> None:
+    """Write down the SHA-256 of the database at ``path`` at a count of transactions.
+
+    Raises:
+        StorageFull, StorageUnwritable: when the disk says so.
+    """
+    write_checked(sum_path(path), canonical_json({"count": count, "sha256": digest}))
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 Each transaction counts (:func:`engine.store.sqlite.advance`); a sum names the count at which it was taken. While the
 count is the same, so are the bytes. A file that was written to since has its rows checked, by those who know them.
+
+The bytes are asked from SQLite. To open and close the file by oneself would let go of every lock that this process has
+on it (POSIX says so: https://www.sqlite.org/howtocorrupt.html, 2.2), and whoever else closes it then takes its
+write-ahead log away, with what this process commits later.
 """
 
 from __future__ import annotations
@@ -12,17 +16,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from engine.digest import canonical_json, sha256_file
+from engine.digest import sha256
 from engine.errors import EngineError
-from engine.store.checked import read_checked, write_checked
-from engine.store.sqlite import connect, count_of, reading
-
-LAST = ".sum"
-
-
-def sum_path(path: Path) -> Path:
-    """Where the sum of the database at ``path`` lies."""
-    return path.with_name(path.name + LAST)
+from engine.store.checked import read_checked
+from engine.store.sqlite import connect, count_of, keep_sum, reading, sum_path
 
 
 def note_sum(path: Path) -> bool:
@@ -39,24 +36,25 @@ def note_sum(path: Path) -> bool:
             return False
         if noted(path) is not None and noted_count(path) == count:
             return True
-        with held_still(path) as now:
+        with held_still(path) as db:
+            now = None if has_log(path) else count_of(db)
             if now is None:
                 return False
-            write_checked(sum_path(path), canonical_json({"count": now, "sha256": sha256_file(path)}))
+            keep_sum(path, now, sha256(db.serialize()))
     except (EngineError, sqlite3.DatabaseError, OSError):
         return False  # a sum is a second look: what could not be summed has its rows checked all the same
     return True
 
 
 @contextmanager
-def held_still(path: Path) -> Iterator[int | None]:
-    """Keep writers out of the database at ``path``; its count, or ``None`` unless all of it is in its one file."""
+def held_still(path: Path) -> Iterator[sqlite3.Connection]:
+    """Keep writers out of the database at ``path``, all of which is in its one file if nobody was reading it."""
     with closing(connect(path)) as db:
         db.execute("pragma busy_timeout = 200")
         db.execute("pragma wal_checkpoint(truncate)")
         db.execute("begin immediate")
         try:
-            yield None if has_log(path) else count_of(db)
+            yield db
         finally:
             db.execute("rollback")
 
@@ -85,17 +83,21 @@ def complaint(path: Path) -> str | None:
     Raises:
         Failed: when the file cannot be read at all.
     """
-    if sum_path(path).is_file() and noted(path) is None:
+    if not sum_path(path).is_file():
+        return "its sum is gone"
+    if noted(path) is None:
         return "its sum was altered"
     with reading(path) as db:
+        db.execute("begin")
         count = count_of(db)
-    if count is None:
-        return "the count of its transactions was altered"
-    known = noted(path)
-    if known is None or known["count"] != count or has_log(path):
-        return None
-    found = sha256_file(path)
-    if found == known["sha256"] or noted(path) != known:
-        return None
+        if count is None:
+            return "the count of its transactions was altered"
+        known = noted(path)
+        if known is None or known["count"] != count or has_log(path):
+            return None
+        data = db.serialize()
+        is_whole = len(data) == path.stat().st_size and sha256(data) == known["sha256"]
+        if is_whole or noted(path) != known:
+            return None
     with reading(path) as db:
         return "its bytes were altered" if count_of(db) == count else None

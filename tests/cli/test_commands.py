@@ -14,6 +14,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from engine.cli.view import folded
 from engine.record.store import RecordStore
 from projects import Done, Project, engine, left_behind, make_project, numbers
 
@@ -291,3 +292,27 @@ def test_an_interrupted_run_stops_cleanly_and_keeps_what_was_finished(
     assert left_behind(project.home) == []
     plan = engine(project.root, "plan", "spec.yaml", "train.with.mode=sleep", "--json").json
     assert {step["name"] for step in plan["steps"] if step["status"] == "cached"} >= {"ingest.train", "validate.test"}
+
+
+@pytest.mark.parametrize("arguments", ["runs list --json", "schema", "plan spec.yaml", "plugins list"])
+def test_a_reader_who_leaves_before_the_end_is_told_nothing_and_the_code_says_so(
+    project: Project, arguments: str
+) -> None:
+    command = [sys.executable, "-m", "engine.cli.main", *arguments.split()]
+    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 141
+
+
+def test_a_person_sees_no_word_broken_at_the_edge() -> None:
+    said = "  └── made by run 127a30a83bb5  late-arrivals passed  average_precision 0.4338"
+    lines = folded(said, 40).splitlines()
+    assert lines == [
+        "  └── made by run 127a30a83bb5",
+        "        late-arrivals passed",
+        "        average_precision 0.4338",
+    ]
+    assert folded(said, 200) == said

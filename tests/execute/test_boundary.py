@@ -62,7 +62,7 @@ def test_a_traceback_begins_where_the_users_code_does(project: Project) -> None:
     assert error is not None
     files = [line.split('"')[1] for line in error["details"].splitlines() if line.lstrip().startswith('File "')]
     assert [Path(file).name for file in files] == ["my_trainer.py", "helper.py"]
-    assert error["place"] == f"{project.root / 'helper.py'}:5"
+    assert error["place"] == f"{project.root / 'helper.py'}:9"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,20 @@ def test_two_projects_may_have_modules_of_one_name(project: Project, tmp_path: P
 def test_a_module_that_nobody_could_see_is_refused_every_time(project: Project) -> None:
     for _ in range(2):
         assert "module stranger was imported" in message(project, "train.with.mode=late")
+
+
+def test_a_file_of_the_project_that_its_code_reads_is_refused_as_nothing_pins_it(project: Project) -> None:
+    (project.root / "settings.json").write_text("{}")
+    for _ in range(2):
+        prepared = prepare_spec(project.spec, ["train.with.mode=read"])
+        error = execute(prepared, silent, True, fresh=True).outcomes["train"].error
+        assert error is not None
+        assert error["message"] == "settings.json was read while the step ran, but no run is pinned with it"
+        assert error["place"].startswith(f"{project.root / 'helper.py'}:")
+
+
+def test_a_file_that_a_step_wrote_itself_may_be_read(project: Project) -> None:
+    assert message(project, "train.with.mode=write") == "None"
 
 
 def test_the_callers_own_modules_are_as_they_were(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

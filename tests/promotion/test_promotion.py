@@ -362,8 +362,10 @@ def rewritten(project: Project, why: str) -> None:
     for event in (entry.event for entry in entries):
         if event["what"] == "version":
             version = new.reserve(event["name"], event["digest"], event["package"])
+            new.announce(event["run"], event["record"])
             new.note_run(event["name"], event["run"], event["record"], "passed", version, event)
         elif event["what"] == "run":
+            new.announce(event["run"], event["record"])
             new.note_run(event["name"], event["run"], event["record"], event["status"])
         else:
             new.set_alias(event["name"], event["alias"], event["version"], why)
@@ -405,17 +407,15 @@ def test_a_registry_that_was_removed_is_found(project: Project, answer: Answer) 
     assert "anchor" in {item["what"] for item in answer(project.root, "verify", "--json").json["mismatches"]}
 
 
-def test_a_run_whose_registry_was_removed_says_so_and_registers_anew_when_it_is_fresh(
-    project: Project, answer: Answer
-) -> None:
+def test_without_its_registry_no_run_gives_version_numbers_anew(project: Project, answer: Answer) -> None:
     close_kept()
     for path in project.home.glob("registry.db*"):
         path.unlink()
-    done = answer(project.root, "run", "spec.yaml", "train.with.ridge=5", "--inline", "--json")
-    assert (done.code, done.json["error"]["code"]) == (3, "failed")
-    assert "--fresh" in done.json["error"]["hint"]
-    done = answer(project.root, "run", "spec.yaml", "train.with.ridge=5", "--inline", "--fresh", "--json")
-    assert (done.code, done.json["model"]["version"]) == (0, 1)
+    for more in [], ["--fresh"]:
+        done = answer(project.root, "run", "spec.yaml", "train.with.ridge=5", "--inline", "--json", *more)
+        assert (done.code, done.json["error"]["code"]) == (3, "failed")
+        assert "backup" in done.json["error"]["hint"]
+    assert not (project.home / "registry.db").exists()
 
 
 def test_anchors_of_another_home_do_not_matter(project: Project, answer: Answer, tmp_path: Path) -> None:

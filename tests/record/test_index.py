@@ -16,6 +16,7 @@ import pytest
 
 from engine.api import run
 from engine.errors import NotFound, UsageError
+from engine.lake.listing import commit_of
 from engine.record.index import Row
 from engine.record.openlineage import events
 from engine.record.query import Query, answer
@@ -51,7 +52,7 @@ def copied(project: Project, tmp_path: Path) -> Project:
 def asked(project: Project, **query: Any) -> list[Row]:
     home = open_home(project.root)
     with home.runs.opened() as db:
-        return answer(db, Query(**query), NOW, lambda uri: home.lake.resolve(uri.repository, uri.ref))
+        return answer(db, Query(**query), NOW, lambda uri: commit_of(uri, home.lake))
 
 
 def statuses(project: Project, **query: Any) -> list[str]:
@@ -72,9 +73,11 @@ QUERIES: list[tuple[dict[str, Any], list[str]]] = [
     ({"since": "2000-01-01"}, ALL),
     ({"until": "2000-01-01T00:00"}, []),
     ({"since": "400w"}, ALL),
+    ({"since": "99999999999d"}, ALL),
+    ({"until": "99999999w"}, []),
+    ({"limit": 10**20}, ALL),
     ({"data": "lakefs://numbers/first/"}, ALL[1:]),
     ({"data": "lakefs://numbers/main/train.parquet"}, ALL[:1]),
-    ({"data": "lakefs://numbers/main/nothing"}, []),
     ({"sort": "status"}, ["failed", "passed", "passed", "refused"]),
     ({"sort": "mae", "limit": 1, "status": "failed"}, ["failed"]),
 ]
@@ -235,6 +238,58 @@ def test_a_later_commit_with_the_same_bytes_says_so(copied: Project) -> None:
     assert [(word, one.id) for word, one in node.down] == [
         ("the same bytes trained", "numbers:2"), ("the same bytes judged", "numbers:1"),
     ]  # fmt: skip
+
+
+def executed_at_two_commits(project: Project) -> tuple[str, str, str]:
+    """A run that was executed at two commits with the same data: its id, and the commits."""
+    home = open_home(project.root)
+    first = home.lake.resolve("numbers", "main")
+    made = run(project.spec, inline=True).id
+    home.lake.commit("numbers", "main", "nothing new", allow_empty=True)
+    assert run(project.spec, inline=True, fresh=True).id == made
+    return made, first, home.lake.resolve("numbers", "main")
+
+
+def test_every_commit_at_which_any_execution_read_leads_to_the_run_and_the_run_to_each(copied: Project) -> None:
+    made, *commits = executed_at_two_commits(copied)
+    for commit, others in zip(commits, (3, 4), strict=True):
+        assert made in {row.run for row in asked(copied, data=commit)}
+        node = traced(copied, commit)
+        assert ("read at this commit by", made) in [(word, other.id) for word, other in node.down]
+        assert node.facts["runs_at_other_commits_with_the_same_bytes"] == others
+    read = [other.id for word, other in traced(copied, made).up if word == "read as train"]
+    assert read == [f"lakefs://numbers/{commit}/train.parquet" for commit in reversed(commits)]
+
+
+def test_runs_are_found_by_an_object_that_they_read(project: Project) -> None:
+    home = open_home(project.root)
+    found = [home.lake.stat("numbers", ref, "train.parquet").digest for ref in ("first", "main")]
+    assert [row.status for row in asked(project, data=found[0][:12])] == ALL[1:]
+    assert [row.status for row in asked(project, data=found[1])] == ALL[:1]
+
+
+@pytest.mark.parametrize("path", ["typo/", "typo", "train"])
+def test_where_nothing_lies_nothing_is_said_of_runs(project: Project, path: str) -> None:
+    with pytest.raises(NotFound):
+        traced(project, f"lakefs://numbers/main/{path}")
+    with pytest.raises(NotFound):
+        asked(project, data=f"lakefs://numbers/main/{path}")
+
+
+def test_a_run_that_was_collected_is_said_to_be_removed(copied: Project) -> None:
+    gone = asked(copied, status="refused")[0].run
+    assert engine(copied.root, "runs", "gc", "--keep", "0").code == 0
+    with pytest.raises(NotFound) as raised:
+        traced(copied, gone[:10])
+    assert "removed its records on" in raised.value.hint
+
+
+def test_an_ascii_terminal_is_shown_letters_that_it_has_and_json_that_says_the_same(copied: Project) -> None:
+    open_home(copied.root).registry.describe("numbers", None, "größer")
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    assert "\\u2514" in engine(copied.root, "trace", "numbers", **ascii_only).out
+    shown = engine(copied.root, "models", "list", "numbers", "--json", **ascii_only)
+    assert shown.json == engine(copied.root, "models", "list", "numbers", "--json").json
 
 
 def test_a_baseline_leads_on_to_the_runs_that_were_compared_with_it(copied: Project) -> None:

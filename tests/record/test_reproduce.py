@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from engine.record.parts import PARTS, Parts, differing, mixed, parts_of
 from engine.store.objects import ObjectStore
 from engine.store.sqlite import close_kept
 from engine.wiring import bench, open_home
-from projects import TRAINER, Done, Project, engine, make_project, numbers
+from projects import HELPER, TRAINER, Done, Project, engine, make_project, numbers
 
 FIT = "        x = columns(table, task.names)\n"
 
@@ -195,7 +194,7 @@ def test_any_mixture_of_two_runs_is_the_run_that_somebody_would_have_made_of_the
     assert differing(left, left) == ()
     assert differing(left, right) == ("spec", "data", "code")
     project.write()
-    (project.root / "helper.py").write_text(json.loads(json.dumps(HELPER_THEN)))
+    (project.root / "helper.py").write_text(HELPER)
     expected = prepare_spec(project.spec).resolved.run_id  # the first spec and code, the second data
     mixture = mixed(left, right, ["data"])
     assert differing(left, mixture) == ("data",)
@@ -208,9 +207,6 @@ def test_any_mixture_of_two_runs_is_the_run_that_somebody_would_have_made_of_the
     assert result.outcomes["export"].outputs["model"].digest == run(project.spec, inline=True).model[
         "digest"
     ].removeprefix("sha256:")
-
-
-HELPER_THEN = '"""Helps the trainer."""\n\n\ndef broken():\n    return 1 / 0\n'
 
 
 def test_all_four_taken_from_the_other_run_are_the_other_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,87 @@ def rewrite(folder: Path, old: str, new: str) -> None:
         (folder / name).write_bytes(data)
 
 
+def test_a_copied_record_with_another_metric_and_digests_that_fit_is_in_no_ledger(copied: Project) -> None:
+    folder = records(copied, "passed")
+    forged = Path(shutil.copytree(folder, folder.with_name("2")))
+    rewrite(forged, '"status":"passed"', '"status":"failed"')
+    run_id = folder.parent.parent.name
+    expected = [("record", f"{run_id}/executions/2", "no entry of the ledger names it")]
+    assert [(item.what, item.name, item.fact) for item in found(copied)] == expected
+    assert engine(copied.root, "verify", run_id[:8]).code == 1
+
+
+def test_a_forged_record_never_answers_a_run(copied: Project) -> None:
+    folder = records(copied, "passed")
+    rewrite(Path(shutil.copytree(folder, folder.with_name("2"))), '"executor":"inline"', '"executor":"forged"')
+    done = engine(copied.root, "run", "spec.yaml", "--inline", "--json")
+    assert done.code == 3
+    assert "the registry knows nothing of" in done.json["error"]["message"]
+    fresh = engine(copied.root, "run", "spec.yaml", "--inline", "--fresh", "--json")
+    assert fresh.code == 0
+    assert fresh.json["executor"] == "inline"
+
+
+@pytest.mark.parametrize("move", [shutil.copytree, shutil.move], ids=["copied", "renamed"])
+def test_a_record_under_another_number_is_not_the_execution_that_the_ledger_has(copied: Project, move: Any) -> None:
+    folder = records(copied, "passed")
+    move(folder, folder.with_name("5"))
+    assert [item.fact for item in found(copied)] == ["the ledger has this record as execution 1"]
+
+
+def test_without_its_registry_a_home_is_not_as_it_was_and_runs_nothing(copied: Project) -> None:
+    for path in copied.home.glob("registry.db*"):
+        path.unlink()
+    assert [(item.what, item.fact) for item in found(copied)] == [("ledger", "it is gone; 3 records were in it")]
+    done = engine(copied.root, "run", "spec.yaml", "seed=5", "--inline", "--json")
+    assert (done.code, done.json["error"]["message"]) == (3, "the registry is gone, but runs are recorded here")
+    assert not (copied.home / "registry.db").exists()
+
+
+def test_records_that_an_older_registry_does_not_have_are_named(copied: Project) -> None:
+    registry = copied.home / "registry.db"
+    before = {path: path.read_bytes() for path in copied.home.glob("registry.db*")}
+    assert engine(copied.root, "run", "spec.yaml", "train.with.ridge=0.1", "--inline").code == 0
+    close_kept()
+    for path in copied.home.glob("registry.db*"):
+        path.unlink()
+    for path, data in before.items():
+        path.write_bytes(data)
+    assert registry.is_file()
+    assert [(item.what, item.fact) for item in found(copied)] == [("record", "no entry of the ledger names it")]
+
+
+def test_a_record_whose_process_died_before_it_was_entered_is_no_mismatch_and_entered_later(copied: Project) -> None:
+    home = open_home(copied.root)
+    (run_id,) = [run for run in home.records.run_ids() if home.records.latest(run).status == "passed"]  # type: ignore[union-attr]
+    folder = records(copied, "passed")
+    rewrite(Path(shutil.copytree(folder, folder.with_name("2"))), '"executor":"inline"', '"executor":"later"')
+    late = home.records.read(run_id, 2)
+    home.registry.announce(run_id, late.digest)
+    assert found(copied) == []
+    assert engine(copied.root, "run", "spec.yaml", "--inline").code == 0
+    assert open_home(copied.root).registry.knows(late.digest)
+    assert found(copied) == []
+
+
+def test_a_database_without_its_sum_is_named(copied: Project) -> None:
+    (copied.home / "registry.db.sum").unlink()
+    assert [(item.what, item.name, item.fact) for item in found(copied)] == [
+        ("database", "registry.db", "its sum is gone")
+    ]
+
+
+def test_an_operation_that_was_taken_away_is_missed(copied: Project) -> None:
+    folder = records(copied, "passed").parent.parent
+    (folder / "operation" / "1.json").unlink()
+    assert [(item.what, item.fact) for item in found(copied)] == [("operation", "it is gone")]
+
+
+def test_what_is_no_run_among_the_runs_is_named(copied: Project) -> None:
+    (copied.home / "runs" / "notes").mkdir()
+    assert [(item.what, item.name) for item in found(copied)] == [("run", "notes")]
+
+
 def test_what_the_lake_does_later_is_no_mismatch(copied: Project) -> None:
     copied.put("train.parquet", numbers(300, seed=5))
     assert found(copied) == []
@@ -174,6 +256,7 @@ def test_a_record_that_was_taken_away_is_missed(copied: Project, status: str) ->
         "insert into aliases values ('numbers', 'production', 1)",
         "delete from version_runs",
         "update runs set status = 'passed'",
+        "update versions set created = '2020-01-01T00:00:00.000Z'",
     ],
 )
 def test_a_change_of_the_registry_that_a_database_would_allow_is_found(copied: Project, statement: str) -> None:

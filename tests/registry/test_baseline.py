@@ -83,6 +83,7 @@ def test_a_beginning_of_several_versions_is_an_error_that_names_them() -> None:
 )
 def test_of_what_was_compared_with_only_aliases_can_move(tmp_path: Path, ref: str, alias: str | None) -> None:
     registry = SqliteRegistry(tmp_path / "registry.db")
+    registry.announce("c" * 64, "d" * 64)
     registry.note_run("model", "c" * 64, "d" * 64, "passed", registry.reserve("model", "a" * 64, "b" * 64))
     registry.set_alias("model", "decade", 1)
     found = alias_in("model", ref, registry)

@@ -27,6 +27,7 @@ from engine.registry.model import (
 from engine.registry.sqlite import SqliteRegistry
 from engine.registry.tables import UP_TO_DATE
 from engine.store.sqlite import close_kept
+from engine.store.sums import note_sum
 
 WORKER = """
 import sys
@@ -38,7 +39,9 @@ registry, who = SqliteRegistry(Path(sys.argv[1])), sys.argv[2]
 for number in range(15):
     shared = registry.reserve("model", sha256(f"shared {number}".encode()), "p")
     own = registry.reserve("model", sha256(f"{who} {number}".encode()), "p")
+    registry.announce(f"run-{who}-{number}", f"shared-{who}-{number}")
     registry.note_run("model", f"run-{who}-{number}", f"shared-{who}-{number}", "passed", shared)
+    registry.announce(f"run-{who}-{number}", f"own-{who}-{number}")
     registry.note_run("model", f"run-{who}-{number}", f"own-{who}-{number}", "passed", own)
     registry.set_alias("model", "production", own)
 """
@@ -52,6 +55,7 @@ def registry(tmp_path: Path) -> SqliteRegistry:
 def register(registry: SqliteRegistry, what: str, run: str = "run", name: str = "model") -> int:
     """Reserve and confirm the bytes ``what``."""
     version = registry.reserve(name, sha256(what.encode()), "package")
+    registry.announce(run, f"record of {run} of {name}:{version}")
     registry.note_run(name, run, f"record of {run} of {name}:{version}", "passed", version)
     return version
 
@@ -89,6 +93,7 @@ def test_a_reserved_version_is_invisible_until_it_is_confirmed(registry: SqliteR
     assert registry.models() == []
     assert registry.find(ref("model")) is None
     assert registry.find(ref(f"model:{version}")) is None
+    registry.announce("run", "record")
     registry.note_run("model", "run", "record", "passed", version)
     assert registry.get(ref("model")).version == version
 
@@ -174,6 +179,7 @@ def test_a_ledger_that_was_altered_can_be_told(registry: SqliteRegistry) -> None
 def test_confirming_twice_is_one_event(registry: SqliteRegistry) -> None:
     version = registry.reserve("model", sha256(b"a"), "package")
     for _ in range(2):
+        registry.announce("run", "record")
         registry.note_run("model", "run", "record", "passed", version)
     assert len(registry.ledger()) == 1
 
@@ -244,6 +250,7 @@ def test_a_description_is_of_a_model_or_of_a_version(registry: SqliteRegistry) -
 def test_a_version_points_to_what_each_of_its_runs_was_made_from(registry: SqliteRegistry) -> None:
     pins = {"data": {"train": {"uri": "u", "commit": "c", "digest": "d"}}, "code": {"commit": "g", "dirty": False}}
     version = registry.reserve("model", sha256(b"a"), "package")
+    registry.announce("run", "record")
     registry.note_run("model", "run", "record", "passed", version, pins)
     (found,) = registry.sources("model", version)
     assert (found.run, found.record, found.data, found.code) == ("run", "record", pins["data"], pins["code"])
@@ -254,6 +261,7 @@ def everything(registry: SqliteRegistry) -> None:
     pins = {"data": {}, "code": {"commit": None}}
     for number, what in enumerate("ab", 1):
         version = registry.reserve("model", sha256(what.encode()), "package")
+        registry.announce(what, f"record {number}")
         registry.note_run("model", what, f"record {number}", "passed", version, pins)
     registry.set_alias("model", "production", 1)
     registry.tag("model", 1, {"a": "1", "b": "2"})
@@ -426,6 +434,7 @@ registry, who, times = SqliteRegistry(Path(sys.argv[1])), sys.argv[2], int(sys.a
 moved = 0
 for number in range(times):
     version = registry.reserve("model", sha256(f"{who} {number}".encode()), "p")
+    registry.announce(f"run-{who}-{number}", f"record-{who}-{number}")
     registry.note_run("model", f"run-{who}-{number}", f"record-{who}-{number}", "passed", version)
     while True:
         before = registry.aliases("model").get("production")
@@ -485,3 +494,22 @@ def test_processes_at_once_share_versions_and_keep_the_chain(registry: SqliteReg
     assert len({item.digest for item in versions}) == 75
     assert len(registry.ledger()) == 4 * 15 * 3
     assert broken_links(registry.ledger()) == []
+
+
+COMES_AND_GOES = """
+import sys
+from pathlib import Path
+from engine.registry.sqlite import SqliteRegistry
+SqliteRegistry(Path(sys.argv[1])).announce("run", "record")
+"""
+
+
+def test_a_process_that_summed_the_file_loses_nothing_when_another_writes_and_leaves(registry: SqliteRegistry) -> None:
+    register(registry, "first")
+    assert note_sum(registry.path)  # whoever opens and closes the file by themselves lets go of SQLite's locks on it
+    subprocess.run([sys.executable, "-c", COMES_AND_GOES, str(registry.path)], check=True)
+    entry = registry.set_alias("model", "production", 1)
+    seen = "import sys; from pathlib import Path; from engine.registry.sqlite import SqliteRegistry as R;"
+    seen += "print(R(Path(sys.argv[1])).head().digest)"
+    done = subprocess.run([sys.executable, "-c", seen, str(registry.path)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == entry.digest

@@ -176,6 +176,7 @@ def test_a_baseline_that_moves_makes_another_run(project: Project) -> None:
     before = run_id(project)
     registry = open_home(project.root).registry
     version = registry.reserve("numbers", "a" * 64, "b" * 64)
+    registry.announce("c" * 64, "d" * 64)
     registry.note_run("numbers", "c" * 64, "d" * 64, "passed", version)
     registry.set_alias("numbers", "production", version)
     assert run_id(project) != before

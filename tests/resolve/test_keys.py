@@ -54,6 +54,14 @@ KEYS: dict[str, tuple[str, list[str]]] = {
     "evaluate.gates.confidence": ("I", ["+evaluate.gates.2.confidence=0.9"]),
     "evaluate.gates.slice": ("I", ["evaluate.gates.1.slice=z"]),
     "evaluate.gates.min_rows": ("I", ["evaluate.gates.1.min_rows=6"]),
+    "evaluate.gates.better": (
+        "I",
+        [
+            "evaluate.metrics=[mae,r2,'helper:cost']",
+            "evaluate.gates.2.metric='helper:cost'",
+            "+evaluate.gates.2.better=lower",
+        ],
+    ),
     "evaluate.gates.tolerance": (
         "I",
         ["evaluate.gates.3.metric=onnx_parity_share", "+evaluate.gates.3.tolerance=1.0e-6"],

@@ -51,7 +51,7 @@ def test_a_file_whose_first_use_is_killed_at_any_moment_is_absent_or_whole_and_t
         found = counts(path)
         add(path)
         assert counts(path) == {None: (1, 1), (0, 0): (1, 1), (1, 1): (2, 2)}[found]
-        assert {entry.name for entry in path.parent.iterdir()} <= {"x.db", ".x.db.lock"}
+        assert {entry.name for entry in path.parent.iterdir()} <= {"x.db", "x.db.sum", ".x.db.lock"}
         seen.append(found)
         moment += 1
     assert seen == sorted(seen, key=[None, (0, 0), (1, 1)].index)
@@ -86,6 +86,7 @@ def register(registry: Path, who: str) -> int:
     found = SqliteRegistry(registry)
     found.models()
     version = found.reserve("model", sha256(who.encode()), "package")
+    found.announce(f"run-{who}", f"record-{who}")
     found.note_run("model", f"run-{who}", f"record-{who}", "passed", version)
     close_kept()
     return version
@@ -106,7 +107,7 @@ def test_processes_that_meet_at_a_new_registry_all_find_it_whole(
         assert sorted(versions) == [1, 2, 3, 4, 5, 6]
         assert SqliteRegistry(registry).get(ModelRef.parse("model")).version == COUNT
         close_kept()
-        assert [entry.name for entry in registry.parent.iterdir()] == ["registry.db"]
+        assert {entry.name for entry in registry.parent.iterdir()} == {"registry.db", "registry.db.sum"}
 
 
 def make_and_count(folder: Path) -> str:
