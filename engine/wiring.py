@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.record.verify import Archive
     from engine.registry.protocol import Registry
     from engine.resolve.closure import SourceIndex
+    from engine.serve.dataplane import Source
     from engine.spec.load import LoadedSpec
 
 LOG = logging.getLogger("engine")
@@ -218,6 +219,25 @@ def executor(inline: bool, address: str | None) -> Executor:
     from engine.execute.ray_executor import RayExecutor
 
     return RayExecutor(address=address)
+
+
+def serving(home: Home, device: str = "cpu") -> Source:
+    """Where a server takes versions from; each is served as the newest operation that was recorded for it says."""
+    import hmac
+
+    from engine.serve.dataplane import Source
+    from engine.serve.settings import settings_of
+    from engine.steps.seals import home_key
+
+    records = home.records
+    return Source(
+        registry=home.registry,
+        store=home.store,
+        settings_of=lambda version: settings_of(records.newest_operation(version.runs)),
+        logs=home.path / "predictions",
+        log_key=hmac.digest(home_key(home.path), b"prediction log", "sha256"),
+        device=device,
+    )
 
 
 def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None) -> Desk:

@@ -1,10 +1,10 @@
-"""How bytes go by: a bar on a terminal, a line now and then in a pipe, and nothing when it is over at once."""
+"""How bytes or rows go by: a bar on a terminal, a line now and then in a pipe, and nothing when it is over at once."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,21 @@ PATIENCE = 0.5
 BETWEEN_LINES = 5.0
 
 
+Shown = Callable[[int], str]
+
+
+def rows(count: int) -> str:
+    """A number of rows as it is shown."""
+    return f"{count:,} rows"
+
+
 class Lines:
     """A line on standard error every few seconds."""
 
-    def __init__(self, what: str, total: int | None) -> None:
+    def __init__(self, what: str, total: int | None, shown: Shown = size) -> None:
         self.what = what
         self.total = total
+        self.shown = shown
         self.done = 0
         self.last = time.monotonic()
 
@@ -33,8 +42,8 @@ class Lines:
         self.done += count
         if time.monotonic() - self.last >= BETWEEN_LINES:
             self.last = time.monotonic()
-            whole = f" of {size(self.total)}" if self.total else ""
-            view.note(f"{self.what}: {size(self.done)}{whole}")
+            whole = f" of {self.shown(self.total)}" if self.total else ""
+            view.note(f"{self.what}: {self.shown(self.done)}{whole}")
 
     def close(self) -> None:
         """It is over."""
@@ -43,9 +52,10 @@ class Lines:
 class Bar:
     """A bar that appears when it takes longer than half a second."""
 
-    def __init__(self, what: str, total: int | None) -> None:
+    def __init__(self, what: str, total: int | None, shown: Shown = size) -> None:
         self.what = what
         self.total = total
+        self.shown = shown
         self.done = 0
         self.since = time.monotonic()
         self.bar: RichProgress | None = None
@@ -54,7 +64,7 @@ class Bar:
         """``count`` more bytes are done."""
         self.done += count
         if self.bar is None and time.monotonic() - self.since > PATIENCE:
-            self.bar = rich_bar()
+            self.bar = rich_bar() if self.shown is size else rich_counter()
             self.bar.add_task(self.what, total=self.total)
             self.bar.start()
         if self.bar is not None:
@@ -74,6 +84,26 @@ def rich_bar() -> RichProgress:
     console = Console(file=sys.stderr, color_system="auto" if view.coloured(sys.stderr) else None)
     columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
     return Progress(TextColumn("{task.description}"), *columns, console=console, transient=True)
+
+
+def rich_counter() -> RichProgress:
+    """Rows, their speed and the time that has passed, on standard error: how many there will be nobody knows."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(file=sys.stderr, color_system="auto" if view.coloured(sys.stderr) else None)
+    columns = (BarColumn(), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    return Progress(TextColumn("{task.description}"), *columns, console=console, transient=True)
+
+
+@contextmanager
+def rows_done(what: str) -> Iterator[Progress]:
+    """Something to tell how many more rows are done, which shows it on standard error."""
+    shown = (Bar if view.is_terminal(sys.stderr) else Lines)(what, None, rows)
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
 @contextmanager

@@ -29,6 +29,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reproduce": ("reproduce", "Execute a recorded run again from nothing, and compare every artifact."),
     "lake": ("lake", "Versioned data: repositories, branches, tags, objects and their history."),
     "models": ("models", "The registry of models."),
+    "predict": ("predict", "Predict every row of a table, from the lake to the lake."),
+    "serve": ("serve", "Answer predictions with the Open Inference Protocol."),
     "schema": ("schema", "The JSON Schema of specs, for editors."),
     "plugins": ("plugins", "What `uses:` can name."),
     "doctor": ("doctor", "What is installed, reachable and writable, and what to do about what is not."),

@@ -26,7 +26,9 @@ def register(app: typer.Typer, summary: str) -> None:
 
 def command(
     id: str = typer.Argument(
-        ..., metavar="ID", help="A run, model, artifact, data commit, lake URI, git commit, or a beginning of an id."
+        ...,
+        metavar="ID",
+        help="A run, model, artifact, prediction, data commit, lake URI, git commit, or a beginning of an id.",
     ),
     format: str = typer.Option("text", "--format", metavar="FORMAT", help="text, json or openlineage."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
@@ -36,7 +38,14 @@ def command(
         raise UsageError(f'no format "{format}"', hint=suggestion(format, FORMATS))
     home = home_here()
     with home.runs.opened() as db:
-        found = trace(id, Sources(db=db, records=home.records, registry=home.registry, lake=home.lake))
+        sources = Sources(
+            db=db,
+            records=home.records,
+            registry=home.registry,
+            lake=home.lake,
+            predictions=home.path / "predictions",
+        )
+        found = trace(id, sources)
     if format == "openlineage":
         view.document(events(found, home.records))
     elif json or format == "json":
@@ -88,7 +97,7 @@ def shortened(found: Sequence[tuple[str, Node]]) -> tuple[list[tuple[str, Node]]
 
 def line_of(node: Node) -> str:
     """One thing in a line."""
-    short = node.id if node.kind in ("model", "alias", "uri") or "://" in node.id else view.short(node.id)
+    short = node.id if node.kind in ("model", "alias", "uri", "prediction") or "://" in node.id else view.short(node.id)
     facts = ""
     if node.kind == "run":
         metrics = list(node.facts["metrics"].items())[:2]

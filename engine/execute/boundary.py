@@ -1,6 +1,6 @@
 """Where user code is called: one step is performed, and whatever goes wrong in it becomes an outcome.
 
-This is the only place in Engine that catches every exception.
+Beside a server's own (`engine.serve.boundary`) it is the only place in Engine that catches every exception.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +170,16 @@ class RecordStore:
             raise UsageError("the operation is damaged", place=str(path), hint="`engine verify` says what else is")
         found: dict[str, Any] = json.loads(data)
         return found
+
+    def newest_operation(self, runs: Sequence[str]) -> dict[str, Any]:
+        """The operation that was recorded last for any of these runs, of which the last is the newest."""
+        noted = []
+        for place, run in enumerate(runs):
+            folder = self.folder(run) / "operation"
+            numbers = numbered(folder, ".json")
+            if numbers:
+                noted.append(((folder / f"{numbers[-1]}.json").stat().st_mtime_ns, place, run))
+        return self.operation(max(noted)[-1]) if noted else {}
 
     def operation_digest(self, run_id: str) -> str | None:
         """The SHA-256 of the newest operation of a run, if there is a whole one."""

@@ -12,6 +12,8 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from engine.digest import manifest_digest
@@ -19,6 +21,7 @@ from engine.errors import EngineError, NotFound, UsageError
 from engine.lake.listing import commit_of, files_at
 from engine.lake.protocol import Lake
 from engine.lake.uri import SCHEME, LakeUri, parse
+from engine.predictions.ids import time_of
 from engine.record.index import Row, marks, rows
 from engine.record.model import RunRecord
 from engine.record.query import pinned_at
@@ -56,6 +59,7 @@ class Sources:
     records: RecordStore
     registry: Registry
     lake: Lake
+    predictions: Path
 
 
 def trace(text: str, sources: Sources) -> Node:
@@ -63,7 +67,8 @@ def trace(text: str, sources: Sources) -> Node:
 
     Args:
         text: a run id or digest or its beginning, ``NAME``, ``NAME:VERSION``, ``NAME@ALIAS``, a commit, or
-            ``lakefs://repository/ref/path`` where the path may be empty, a folder or an object.
+            ``lakefs://repository/ref/path`` where the path may be empty, a folder or an object, or the id of a
+            prediction.
 
     Raises:
         NotFound: when nothing has that name.
@@ -71,6 +76,8 @@ def trace(text: str, sources: Sources) -> Node:
     """
     if text.startswith(SCHEME):
         return data_node(parse(text), sources)
+    if time_of(text) is not None:
+        return prediction_node(text, sources)
     text = text.removeprefix(GIT)
     if "@" in text or ":" in text.removeprefix("sha256:") or text in sources.registry.models():
         return model_node(sources.registry.get(ModelRef.parse(text)), sources)
@@ -114,6 +121,37 @@ def require_kept(digits: str, registry: Registry) -> None:
             when = str(entry.event.get("when", ""))[:19].replace("T", " ")
             hint = f"`engine runs gc` removed its records on {when}; the ledger still has its entries"
             raise NotFound("record of run", run, hint=hint)
+
+
+# -- predictions ----------------------------------------------------------------------------------------------------
+
+
+def prediction_node(id: str, sources: Sources) -> Node:
+    """A prediction: what was asked and answered, and the versions that answered, with all that is behind them.
+
+    Raises:
+        NotFound: when it is in no log: it was not sampled, or is about to be written.
+    """
+    from engine.predictions.find import labels_of, rows_of
+
+    found = rows_of(sources.predictions, id)
+    if not found:
+        raise NotFound("prediction", id, hint="the logs of all models were looked through; not each is sampled")
+    models = dict.fromkeys(f"{row['model']}:{row['version']}" for row in found)
+    labels = labels_of(sources.predictions, found[0]["model"], id)
+    facts = {"rows": [stated(row) for row in found], "labels": [stated(label) for label in labels]}
+    up = tuple(("predicted by", model_node(sources.registry.get(ModelRef.parse(name)), sources)) for name in models)
+    shown = f"{found[0]['model']}:{found[0]['version']} @{found[0]['alias']} {found[0]['time']:%Y-%m-%d %H:%M:%S}"
+    return Node(kind="prediction", id=id, shown=shown, facts=facts, up=up)
+
+
+def stated(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a log as JSON has it."""
+    return {
+        key: value.isoformat() if isinstance(value, datetime) else value
+        for key, value in row.items()
+        if key not in ("prediction", "model", "run")
+    }
 
 
 # -- runs -----------------------------------------------------------------------------------------------------------

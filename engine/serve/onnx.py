@@ -16,9 +16,8 @@ import onnxruntime as ort
 import pyarrow as pa
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 
-from engine.errors import DataUnreadable, NotFound, UsageError, suggestion
-
-AnyArray = np.ndarray[Any, np.dtype[Any]]
+from engine.errors import DataUnreadable, Failed, NotFound, UsageError, suggestion
+from engine.serve.model import DTYPES, AnyArray, Tensor
 
 # ONNX Runtime's exceptions have no common ancestor, and its Python side raises Python's own.
 VENDOR_ERRORS: tuple[type[Exception], ...] = (
@@ -42,36 +41,9 @@ DATATYPES: Mapping[str, str] = {
     "tensor(uint64)": "UINT64",
     "tensor(uint8)": "UINT8",
 }
-DTYPES: Mapping[str, type[np.generic]] = {
-    "BOOL": np.bool_,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "INT8": np.int8,
-    "BYTES": np.object_,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "UINT8": np.uint8,
-}
 SOURCE_PLACE = re.compile(r"\S+\.(cc|h):\d+ .*?\) ")
 # A fixed size, so that the same table gives the same bits on every machine, and memory stays bounded.
 ROWS_PER_RUN = 65_536
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
-    """An input or output: its name, its V2 datatype, and its shape, in which -1 is any length."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.datatype} {list(self.shape)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +59,19 @@ class Prediction:
     scores: AnyArray
 
 
+class Call:
+    """One call of a model, which another thread may end."""
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+
+    def end(self) -> None:
+        """Have ONNX Runtime stop after the operator that it is at."""
+        self.options.terminate = True
+
+
 class Session:
     """A loaded model. Several threads may ask it at once."""
 
@@ -96,17 +81,18 @@ class Session:
         self.outputs: tuple[Tensor, ...] = tuple(described(node) for node in session.get_outputs())
         self._answers = [tensor.name for tensor in self.outputs]
 
-    def run(self, columns: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    def run(self, columns: Mapping[str, AnyArray], call: Call | None = None) -> dict[str, AnyArray]:
         """Ask for every output.
 
         Args:
             columns: an array for each input, of its datatype (text: object arrays of ``str``) and shape.
+            call: by which this call may be ended from another thread.
 
         Raises:
             UsageError: naming the tensor, what was expected and what came.
         """
         try:
-            found = self._session.run(self._answers, columns)
+            found = self._session.run(self._answers, columns, call.options if call else None)
         except VENDOR_ERRORS as error:
             raise self._explained(columns, error) from error
         return dict(zip(self._answers, found, strict=True))
@@ -138,24 +124,41 @@ class Session:
         return UsageError(f"the model cannot answer: {first_line(error)}", hint="compare the request with the metadata")
 
 
-def open_session(model: bytes | Path, threads: int = 1) -> Session:
-    """Load an ONNX model for the CPU, with deterministic kernels.
+def open_session(model: bytes | Path, threads: int = 1, device: str = "cpu") -> Session:
+    """Load an ONNX model, on the CPU unless told otherwise, with deterministic kernels.
 
     Args:
         threads: how many threads one request may use.
+        device: ``cpu``, or ``cuda``, which does on the CPU what the GPU cannot.
 
     Raises:
         NotFound: when there is no such file.
+        Failed: when there is no such device.
         DataUnreadable: for bytes that are no ONNX model, for operators that ONNX Runtime does not have, for
             weights outside the file, and for inputs or outputs that are not tensors.
     """
     data, place = (read(model), str(model)) if isinstance(model, Path) else (model, "")
     try:
-        return Session(ort.InferenceSession(data, options(threads), providers=["CPUExecutionProvider"]))
+        return Session(ort.InferenceSession(data, options(threads), providers=providers(device)))
     except VENDOR_ERRORS as error:
         fact = f"ONNX Runtime cannot load this model: {first_line(error)}"
         hint = "export it again, with standard operators only and its weights inside the file"
         raise DataUnreadable(fact, place=place, hint=hint) from error
+
+
+def providers(device: str) -> list[str]:
+    """What ONNX Runtime computes with, the first choice first.
+
+    Raises:
+        Failed: when there is no such device.
+    """
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    wanted = f"{device.upper()}ExecutionProvider"
+    if wanted not in ort.get_available_providers():
+        hint = "install onnxruntime-gpu in place of onnxruntime, or serve on the CPU"
+        raise Failed(f"ONNX Runtime has no device {device} here", hint=hint)
+    return [wanted, "CPUExecutionProvider"]
 
 
 def read(path: Path) -> bytes:
@@ -173,6 +176,9 @@ def options(threads: int) -> ort.SessionOptions:
     """How a session computes: on ``threads`` threads, operator after operator, with the same result each time."""
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = threads
+    # A thread that waits for the next call without sleeping takes the core that reads and writes requests: here, with
+    # two cores, that halved the requests a second at 64 connections and at one.
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen.inter_op_num_threads = 1
     chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     chosen.use_deterministic_compute = True

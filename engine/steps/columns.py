@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from engine.errors import StepFailed, suggestion
 from engine.plugins import Feature, ScalarType
+
+MOST_CATEGORIES = 10_000
 
 
 def features_of(table: pa.Table, features: Mapping[str, Sequence[str]]) -> tuple[Feature, ...]:
@@ -105,3 +108,25 @@ def require_columns(table: pa.Table, names: Iterable[tuple[str, str]]) -> None:
     """
     for name, key in names:
         require_column(table, name, key)
+
+
+def categories_of(table: pa.Table, features: Iterable[Feature], names: Iterable[str]) -> dict[str, list[Any]]:
+    """The values of the categorical features among ``names``, in order; a server knows by them what is unknown.
+
+    Null is the empty text, as models take it. A feature of more than 10,000 values is left out: it names things
+    and not their kinds, and nothing of it is unknown to a server.
+    """
+    wanted = set(names)
+    categorical = [item for item in features if item.role == "categorical" and item.name in wanted]
+    found = {feature.name: distinct(table.column(feature.name), feature.datatype) for feature in categorical}
+    return {name: values for name, values in found.items() if len(values) <= MOST_CATEGORIES}
+
+
+def distinct(column: pa.ChunkedArray, datatype: ScalarType) -> list[Any]:
+    """The values of a column of categories as its tensor has them, in order."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    values = column.unique().to_pylist()
+    if datatype == "BYTES":
+        return sorted({"" if value is None else str(value) for value in values})
+    return sorted({int(value) for value in values})

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.plugins import Model, PluginFailed, TrainingTask
 from engine.serve.onnx import open_session
+from engine.steps.columns import categories_of
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
 from engine.steps.onnx_graph import canonical, check
@@ -34,7 +35,12 @@ def run(inputs: Inputs, _: Mapping[str, Any], context: Context) -> Outputs:
     return Outputs(
         artifacts={
             "model": context.put_bytes(data, "onnx"),
-            "signature": context.put_json(signature(model, task, names)),
+            "signature": context.put_json(
+                {
+                    **signature(model, task, names),
+                    "categories": categories_of(context.table(inputs["table"]), task.features, names),
+                }
+            ),
         }
     )
 

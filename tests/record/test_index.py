@@ -164,7 +164,9 @@ def test_the_command_lists_and_filters(project: Project) -> None:
 def sources(project: Project) -> Iterator[Sources]:
     home = open_home(project.root)
     with home.runs.opened() as db:
-        yield Sources(db=db, records=home.records, registry=home.registry, lake=home.lake)
+        yield Sources(
+            db=db, records=home.records, registry=home.registry, lake=home.lake, predictions=home.path / "predictions"
+        )
 
 
 def traced(project: Project, text: str) -> Node:

@@ -195,3 +195,17 @@ def test_a_native_model_with_a_false_seal_is_not_unpickled(project: Project, tmp
     assert not (tmp_path / "loaded").exists()
     pickle.loads(open_home(project.root).store.read(digest))
     assert (tmp_path / "loaded").exists()
+
+
+def test_the_newest_operation_of_several_runs_is_the_one_that_was_recorded_last(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for number, run_id in enumerate(("first", "second")):
+        folder = store.folder(run_id) / "operation"
+        folder.mkdir(parents=True)
+        write_checked(folder / "1.json", json.dumps({"from": run_id}).encode())
+        os.utime(folder / "1.json", (1000 + number, 1000 + number))
+    assert store.newest_operation(["first", "second"]) == {"from": "second"}
+    write_checked(store.folder("first") / "operation" / "2.json", b'{"from": "first again"}')
+    assert store.newest_operation(["first", "second"]) == {"from": "first again"}
+    assert store.newest_operation([]) == {}
+    assert store.newest_operation(["nowhere"]) == {}

@@ -89,7 +89,8 @@ def test_a_gate_on_parity_says_what_differs(
 
 
 def model_inputs(context: Context, model: bytes, table: pa.Table = TABLE) -> dict[str, Artifact]:
-    return {"model": context.put_bytes(model, "onnx"), "table": context.put_table(table)}
+    signature = context.put_json({"categories": {}})
+    return {"model": context.put_bytes(model, "onnx"), "table": context.put_table(table), "signature": signature}
 
 
 @pytest.mark.parametrize("metric", ["latency_p50_ms", "latency_p99_ms"])

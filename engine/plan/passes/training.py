@@ -18,6 +18,7 @@ def lower_training(draft: Draft, resolved: ResolvedSpec) -> Draft:
     ::
 
         table --> train --native--> export --model, signature-->
+          `--------------------------^ (the categories that were learned from)
     """
     spec, wanted = resolved.spec, resolved.spec.train.resources
     trainer = trainer_key(spec)
@@ -47,7 +48,7 @@ def lower_training(draft: Draft, resolved: ResolvedSpec) -> Draft:
     export = Step(
         id="export",
         kind="export",
-        inputs={"native": NATIVE},
+        inputs={"native": NATIVE, "table": draft.tables[spec.train.data]},
         outputs=("model", "signature"),
         code=(step_question("export").key, trainer),
         key=("train",),
