@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from engine.serve.dataplane import DataPlane
 
 KINDS = {"BYTES": {"type": "string"}, "BOOL": {"type": "boolean"}}
-ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
+    "additionalProperties": False,
+}
+SAID = {"content": {"application/json": {"schema": ERROR}}}
+REFUSED: dict[str, Any] = {"4XX": {"description": "The request is wrong, or not allowed", **SAID}}
 
 
 def openapi(plane: DataPlane) -> dict[str, Any]:
@@ -45,14 +52,13 @@ def openapi(plane: DataPlane) -> dict[str, Any]:
 
 def operation(summary: str, others: dict[str, str] | None = None) -> dict[str, Any]:
     """An operation that takes nothing."""
-    answers: dict[str, Any] = {"200": {"description": summary}}
+    answers: dict[str, Any] = {"200": {"description": summary}, **REFUSED}
     answers |= {status: {"description": what} for status, what in (others or {}).items()}
     return {"summary": summary, "responses": answers}
 
 
 def inference(loaded: Loaded) -> dict[str, Any]:
     """The operation that predicts."""
-    refused = {"content": {"application/json": {"schema": ERROR}}}
     return {
         "summary": f"Predict with {loaded.name}",
         "requestBody": {
@@ -61,9 +67,10 @@ def inference(loaded: Loaded) -> dict[str, Any]:
         },
         "responses": {
             "200": {"description": "A prediction for each row"},
-            "400": {"description": "The request names a tensor that is wrong", **refused},
-            "503": {"description": "Too many requests wait, or the server ends", **refused},
-            "504": {"description": "The deadline is over", **refused},
+            "400": {"description": "The request names a tensor that is wrong", **SAID},
+            **REFUSED,
+            "503": {"description": "Too many requests wait, or the server ends", **SAID},
+            "504": {"description": "The deadline is over", **SAID},
         },
     }
 
@@ -85,15 +92,15 @@ def feedback(loaded: Loaded) -> dict[str, Any]:
         "required": ["labels"],
         "properties": {"labels": {"type": "array", "minItems": 1, "maxItems": MOST_LABELS, "items": label}},
     }
-    refused = {"content": {"application/json": {"schema": ERROR}}}
     return {
         "summary": f"Say what was true of earlier predictions of {loaded.name}; needs a key with the scope feedback",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {"description": "The labels are kept"},
-            "400": {"description": "A label is wrong", **refused},
-            "401": {"description": "There is no key that is known", **refused},
-            "403": {"description": "The key does not open this", **refused},
+            "400": {"description": "A label is wrong", **SAID},
+            "401": {"description": "There is no key that is known", **SAID},
+            "403": {"description": "The key does not open this", **SAID},
+            **REFUSED,
         },
     }
 

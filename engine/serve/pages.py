@@ -12,7 +12,7 @@ import orjson
 
 import engine
 from engine.serve.feedback import read_labels
-from engine.serve.http import Answer, Asked, Reply, Site, fault
+from engine.serve.http import Answer, Asked, Reply, Site, fault, inference_target
 from engine.serve.model import Rejected
 from engine.serve.openapi import openapi
 from engine.serve.stats import exposition, summed
@@ -210,6 +210,8 @@ def find(method: str, path: str) -> tuple[Page, str, Names]:
     """
     parts = [unquote(part) for part in path.rstrip("/").split("/")]
     others = set()
+    if method != "POST" and inference_target(path.encode()) is not None:
+        raise Rejected(405, f"{path[:80]} takes POST", kind="method")
     for known, pattern, scope, page in PAGES:
         names = matched(pattern.split("/"), parts)
         if names is not None and method in (known, "HEAD" if known == "GET" else known):

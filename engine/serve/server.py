@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,22 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 def threads_for(workers: int) -> int:
     """How many threads a call may use: two where there are cores for it, for batches gain by it."""
     return 1
+
+
+class WithoutPandas(MetaPathFinder):
+    """Keeps pandas out of this process: pyarrow imports it at the first list that it makes an array of, if it can.
+
+    That takes a second and 50 MB, and nothing here needs it.
+    """
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Nothing for every other module.
+
+        Raises:
+            ModuleNotFoundError: for pandas.
+        """
+        if fullname == "pandas":
+            raise ModuleNotFoundError("a server has no use for pandas", name=fullname)
 
 
 async def serve(
@@ -196,5 +214,6 @@ async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
 def run(
     refs: Sequence[ModelRef], source: Source, gate: Gate, place: Place, folder: Path, told: Callable[[], None]
 ) -> None:
-    """:func:`serve` in an event loop of its own."""
+    """:func:`serve` in an event loop of its own, in a process that does nothing else."""
+    sys.meta_path.insert(0, WithoutPandas())
     uvloop.run(serve(refs, source, gate, place, folder, told))

@@ -18,7 +18,7 @@ import pytest
 from engine.predictions.log import read
 from engine.wiring import open_home
 from projects import Project, engine
-from serving import INFER, Server, request, serving, two_versions
+from serving import INFER, Server, request, serving, two_versions, until
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_version_is_asked_for_by_its_number_or_alias(server: Server) -> None:
             404,
             'no model "number" here; did you mean "numbers"?',
         ),
-        ("GET", INFER, None, 404, "nothing is at /v2/models/numbers/infer"),
+        ("GET", INFER, None, 405, "/v2/models/numbers/infer takes POST"),
         ("GET", "/nowhere", None, 404, "nothing is at /nowhere"),
         ("POST", "/v2/health/live", b"", 405, "/v2/health/live takes GET"),
         ("GET", "/v2/models/other", None, 404, 'no model "other" here'),
@@ -178,6 +178,17 @@ def test_statistics_and_metrics_count_what_was_answered_and_refused(server: Serv
     assert 'engine_refused_total{kind="range",model="numbers",status="400"}' in text
     found = re.findall(r'engine_requests_total\{.*model="numbers",version="1"\} (\d+)', text)
     assert sum(map(int, found)) == requests + 1
+
+
+def test_a_server_imports_nothing_that_it_has_no_use_for(server: Server) -> None:
+    """After a prediction that was logged."""
+    assert server.infer((1.0, 2.0)).status == 200
+    until(lambda: len(server.log()) > 0)
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/onnxruntime/" in maps
+    assert "/pyarrow/" in maps
+    for name in ("pandas", "sklearn", "scipy", "ray", "onnx", "pydantic_core"):
+        assert f"/{name}/" not in maps, name
 
 
 # -- clients that mean no good ------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, Failed
-from engine.registry.model import ModelVersion
 from engine.serve.loading import Loading
 from engine.wiring import open_home
 from projects import Project
@@ -57,11 +56,9 @@ class Busy:
 
 def test_while_a_model_hangs_health_and_other_models_answer_and_its_deadline_holds(server: Server) -> None:
     busy = Busy(server, "spin", FOREVER)
-    started = time.monotonic()
     for _ in range(5):
         assert server.ask("GET", "/v2/health/live").status == 200
         assert server.ask_x("plus", 1.0).json["outputs"][0]["data"] == [2.0]
-    assert busy.threads[0].is_alive() or time.monotonic() - started > 0.3
     assert busy.statuses() == [504]
     assert busy.got[0].json["error"] == "spin: no answer within 0.5 s; send fewer rows at once"
 
@@ -111,7 +108,7 @@ def test_a_server_whose_model_hangs_ends_when_it_is_told_to(project: Project) ->
     with serving(project, "wait") as server:
         Busy(server, "wait", 9000.0).statuses()
         started = time.monotonic()
-        server.end()
+        assert server.end() == 130
         assert time.monotonic() - started < 15
 
 
@@ -191,9 +188,3 @@ def test_a_package_that_is_damaged_is_an_error_like_every_other() -> None:
 
     with pytest.raises(EngineError, match="could not be loaded: KeyError"):
         Loading(work, lambda: None).result(5)
-
-
-def test_registered_versions_are_what_they_seem(project: Project) -> None:
-    found = open_home(project.root).registry.versions("spin")[0]
-    assert isinstance(found, ModelVersion)
-    assert found.aliases == ("production",)
