@@ -20,9 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-import numpy as np
-
 from engine.errors import EngineError
+from engine.serve.columns import Columns, joined
 from engine.serve.loading import Loaded
 from engine.serve.model import AnyArray, InferenceAnswer, InferenceRequest, Rejected
 from engine.serve.onnx import Call
@@ -43,7 +42,7 @@ class Pending:
     """
 
     request: InferenceRequest
-    columns: dict[str, AnyArray]
+    columns: Columns
     rows: int
     alias: str
     since: float
@@ -60,7 +59,7 @@ class Batch:
 
     loaded: Loaded
     pending: list[Pending]
-    columns: dict[str, AnyArray]
+    columns: Columns
     outputs: dict[str, AnyArray] = field(default_factory=dict)
     predictions: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -193,7 +192,7 @@ class Batcher:
         self._since = now
         pending = Pending(request, columns, rows, alias, now, now + limit, done)
         if loaded.inputs.varies:
-            pending.form = tuple(array.shape[1:] for array in columns.values())
+            pending.form = tuple(array.shape[1:] for array in columns.arrays.values())
         self._queue.append(pending)
         if self._in_thread and done is not None:
             self._loop.call_at(self._loop.time() + limit, self._give_up, pending)
@@ -252,7 +251,7 @@ class Batcher:
             rows += pending.rows
         if not chosen:
             return None
-        return self._checked(Batch(self.loaded, chosen, stacked(chosen)))
+        return self._checked(Batch(self.loaded, chosen, joined([one.columns for one in chosen])))
 
     def _checked(self, batch: Batch) -> Batch | None:
         """The batch without requests that have a bad row."""
@@ -270,7 +269,7 @@ class Batcher:
                 where = f"row {row - start}, " if pending.rows > 1 else ""
                 self._refuse(pending, Rejected(400, f"{where}{refused[row]}", kind=refused[row].kind))
             start += pending.rows
-        return Batch(self.loaded, good, stacked(good)) if good else None
+        return Batch(self.loaded, good, joined([one.columns for one in good])) if good else None
 
     def _call(self, batch: Batch) -> list[tuple[Batch, Rejected | None]]:
         """Ask the model. When it fails for several requests at once each is asked alone, so that one fails alone."""
@@ -285,7 +284,7 @@ class Batcher:
         started = time.perf_counter()
         self._dog.begin(call, max(pending.deadline for pending in batch.pending))
         try:
-            batch.outputs = self.loaded.session.run(batch.columns, call)
+            batch.outputs = self.loaded.session.run(batch.columns.apart(), call)
         except EngineError as error:
             if time.monotonic() > min(pending.deadline for pending in batch.pending):
                 return late(self.loaded)
@@ -348,10 +347,3 @@ def late(loaded: Loaded) -> Rejected:
     return Rejected(
         504, f"{loaded.name}: no answer within {limit:g} s", hint="send fewer rows at once", kind="deadline"
     )
-
-
-def stacked(pending: list[Pending]) -> dict[str, AnyArray]:
-    """The columns of several requests, one after the other."""
-    if len(pending) == 1:
-        return pending[0].columns
-    return {name: np.concatenate([one.columns[name] for one in pending]) for name in pending[0].columns}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.serve.columns import Columns
 from engine.serve.model import AnyArray, Tensor
 
 WHOLE = re.compile(r"u?int(8|16|32|64)?", re.IGNORECASE)
@@ -46,8 +47,10 @@ class Numbers:
         """Rows that are out of bounds, with what is wrong."""
         if not self.names:
             return
-        parts = [columns[name] for name in self.names]
-        values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        if isinstance(columns, Columns):
+            values = columns.beside(self.names)
+        else:
+            values = np.concatenate([columns[name] for name in self.names], axis=1)
         right = (values >= self.low) & (values <= self.high)  # NaN is neither
         if self.whole.any():
             right &= ~self.whole | (values == np.floor(values))

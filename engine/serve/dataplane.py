@@ -309,7 +309,8 @@ class DataPlane:
             aliases=[pending.alias for pending in batch.pending],
             latencies=[1000 * seconds for seconds in latencies],
             time_ns=time_ns,
-            inputs=batch.columns,
+            inputs=batch.columns.arrays,
+            packs=batch.columns.layout.packs,
             outputs=batch.outputs,
         )
         if sample < 1:
@@ -533,6 +534,7 @@ def sampled(made: Made, share: float) -> Made:
         latencies=[made.latencies[index] for index in chosen],
         time_ns=made.time_ns,
         inputs={name: array[rows] for name, array in made.inputs.items()},
+        packs=made.packs,
         outputs={name: array[rows] for name, array in made.outputs.items()},
     )
 

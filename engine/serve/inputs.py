@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import suggestion
+from engine.serve.columns import Columns, Layout
 from engine.serve.model import DTYPES, AnyArray, Rejected, Tensor
 
 PACKED: Mapping[str, str] = {"FP32": "numeric", "FP64": "numeric", "BYTES": "categorical"}
@@ -28,13 +29,39 @@ class Inputs:
     tensors: Mapping[str, Tensor]
     packs: Mapping[str, tuple[Tensor, ...]]
     varies: bool
+    layout: Layout
 
-    def arrays(self, given: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], int]:
+    def arrays(self, given: dict[str, AnyArray]) -> tuple[Columns, int]:
         """The arrays of a request in the model's own shapes and datatypes, and how many rows they have.
 
         Raises:
             Rejected: naming the tensor, what was expected and what came.
         """
+        if given.keys() == self.layout.packs.keys() == self.layout.keys:
+            whole = self._as_they_came(given)
+            if whole is not None:
+                return whole
+        found, rows = self._each(given)
+        arrays = {
+            key: found[key] if (names := self.layout.packs.get(key)) is None else side_by_side(found, names)
+            for key in self.layout.keys
+        }
+        return Columns(arrays, self.layout), rows
+
+    def _as_they_came(self, given: dict[str, AnyArray]) -> tuple[Columns, int] | None:
+        """Packed tensors that are what a batch has; nothing when anything about them is to be looked at."""
+        rows = 0
+        for name, array in given.items():
+            columns = self.packs[name]
+            if array.ndim != 2 or array.shape[1] != len(columns) or array.dtype != DTYPES[columns[0].datatype]:
+                return None
+            if not len(array) or (rows and len(array) != rows):
+                return None
+            rows = len(array)
+        return Columns(given, self.layout), rows
+
+    def _each(self, given: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], int]:
+        """An array for each input."""
         unpacked = given if given.keys() <= self.tensors.keys() else self.unpacked(given)
         found: dict[str, AnyArray] = {}
         rows = -1
@@ -98,7 +125,21 @@ def inputs_of(tensors: Sequence[Tensor]) -> Inputs:
         {tensor.name: tensor for tensor in tensors},
         {name: tuple(columns) for name, columns in whole.items()},
         any(-1 in tensor.shape[1:] for tensor in tensors),
+        layout_of(tensors, whole),
     )
+
+
+def layout_of(tensors: Sequence[Tensor], packs: Mapping[str, Sequence[Tensor]]) -> Layout:
+    """Where a batch has each input."""
+    places: dict[str, tuple[str, int | None]] = {tensor.name: (tensor.name, None) for tensor in tensors}
+    for pack, columns in packs.items():
+        places |= {tensor.name: (pack, index) for index, tensor in enumerate(columns)}
+    return Layout({pack: tuple(tensor.name for tensor in columns) for pack, columns in packs.items()}, places)
+
+
+def side_by_side(found: Mapping[str, AnyArray], names: Sequence[str]) -> AnyArray:
+    """Columns (rows, 1) as one matrix."""
+    return np.concatenate([found[name] for name in names], axis=1)
 
 
 def fitted(array: AnyArray, tensor: Tensor) -> AnyArray:

@@ -93,8 +93,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 def threads_for(workers: int) -> int:
-    """How many threads a call may use: two where there are cores for it, for batches gain by it."""
-    return max(1, min(2, len(os.sched_getaffinity(0)) // workers))
+    """How many threads a call may use: two where they leave as many cores to others, for batches gain by it."""
+    return max(1, min(2, len(os.sched_getaffinity(0)) // (2 * workers)))
 
 
 class WithoutPandas(MetaPathFinder):

@@ -21,6 +21,7 @@ from engine.serve.model import DTYPES, AnyArray, InferenceAnswer, InferenceReque
 
 KINDS: Mapping[str, str] = {"BOOL": "b", "FP16": "fiu", "FP32": "fiu", "FP64": "fiu", "BYTES": "UO"}
 LONGEST_ID = 256
+MOST_SQUARED = float(np.finfo(np.float32).max) ** 2
 
 
 def read_request(body: bytes | memoryview, header: int | None = None) -> InferenceRequest:
@@ -243,6 +244,8 @@ def within(name: str, datatype: str, found: AnyArray) -> AnyArray:
     dtype = DTYPES[datatype]
     if found.dtype == dtype:
         return found
+    if datatype == "FP32" and found.dtype == np.float64 and found.dot(found) < MOST_SQUARED:
+        return found.astype(dtype)  # not one is out of its range, and none is NaN
     if datatype[0] == "F":
         with np.errstate(over="ignore"):
             narrowed = found.astype(dtype)
