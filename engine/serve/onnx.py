@@ -182,7 +182,6 @@ def options(threads: int) -> ort.SessionOptions:
     chosen.inter_op_num_threads = 1
     chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     chosen.use_deterministic_compute = True
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads take no core from others
     chosen.log_severity_level = 4
     return chosen
 
