@@ -451,8 +451,9 @@ for table in read(Path(".engine/predictions/forest"), ["time", "version", "alias
 since = int(float(sys.argv[1]) * 1e6)
 print(json.dumps([row[:2] for row in rows if row[2] == "production" and row[0] >= since]))
 """
-    done = subprocess.run([sys.executable, "-c", code, str(moves[0][0])], cwd=folder, env=quiet_environment(), capture_output=True,
-                          text=True, check=True)  # fmt: skip
+    command = [sys.executable, "-c", code, str(moves[0][0])]
+    said = {"cwd": folder, "env": quiet_environment(), "capture_output": True, "text": True, "check": True}
+    done = subprocess.run(command, **said)  # type: ignore[call-overload]
     rows = json.loads(done.stdout)
     wrong = 0
     for micros, version in rows:
