@@ -39,6 +39,11 @@ REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     "publisher": ("publish",),
 }
 Definitions = Mapping[str, ast.ClassDef | ast.FunctionDef]
+ClassName = str
+"""The type of a parameter that names a class, ``package.module.Class``: that there is one is seen before a run."""
+
+ClassParameters = dict[str, object]
+"""The type of a parameter with what the constructor of the class beside it takes."""
 ScalarType = Literal["FP32", "FP64", "INT64", "BOOL", "BYTES"]
 
 

@@ -17,6 +17,8 @@ SCALARS: Mapping[str, tuple[type, ...]] = {
     "Sequence": (list, tuple),
     "dict": (Mapping,),
     "Mapping": (Mapping,),
+    "ClassName": (str,),
+    "ClassParameters": (Mapping,),
 }
 JSON_TYPES: Mapping[str, str] = {
     "int": "integer",
@@ -29,6 +31,8 @@ JSON_TYPES: Mapping[str, str] = {
     "Sequence": "array",
     "dict": "object",
     "Mapping": "object",
+    "ClassName": "string",
+    "ClassParameters": "object",
 }
 
 

@@ -18,7 +18,7 @@ from engine.plugins import Description, Kind
 from engine.spec.annotations import fits, options
 from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
-from engine.spec.surroundings import SchemaFile, Surroundings
+from engine.spec.surroundings import SchemaFile, Surroundings, constructed
 from engine.spec.vocabulary import (
     ALIASES,
     COLUMN_CHECKS,
@@ -343,6 +343,24 @@ def plugins_exist_and_fit(spec: Spec, surroundings: Surroundings) -> Iterator[Fi
             yield Finding(rule=rule, path=(*path, "uses"), fact=fact, hint=described.hint)
         else:
             yield from parameters_fit(described, (*path, "with"), given)
+
+
+def classes_exist_and_fit(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A class that the trainer's parameters name is there, and takes what it is given."""
+    described = surroundings.plugins["trainer", spec.train.uses]
+    if isinstance(described, EngineError):
+        return
+    for one in constructed(described, ("train", "with"), spec.train.with_):
+        known = surroundings.classes.get(one.name)
+        if isinstance(known, EngineError):
+            yield Finding(rule="class-unknown", path=(*one.path, one.named), fact=known.fact, hint=known.hint)
+            continue
+        for name in one.parameters:
+            if known is not None and name not in known and "__" not in name:
+                path = (*one.path, one.given, name)
+                fact = f"{one.name.rpartition('.')[2]} has no parameter {shown(name)}"
+                hint = suggestion(name, known)
+                yield Finding(rule="parameter-unknown", path=path, fact=fact, hint=hint, at="key")
 
 
 def components(spec: Spec) -> Iterator[tuple[Kind, KeyPath, str, Mapping[str, Any]]]:
@@ -689,6 +707,7 @@ CHECKS: tuple[Check, ...] = (
     predicates_read_known_columns,
     names_are_unique,
     plugins_exist_and_fit,
+    classes_exist_and_fit,
     queries_read_their_source,
     numbers_are_finite,
     metrics_are_known,

@@ -33,6 +33,7 @@ from engine.spec.surroundings import plugins_of, survey
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+CLASS_OF_PROJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 SECRET_NAME = re.compile(f"{SECRET}([^\ue001]*)\ue001")
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
@@ -132,6 +133,8 @@ def grounds_of(spec: Spec, composed: Composed, folder: Path, root: Path) -> Grou
         with suppress(EngineError):
             module = find(kind, uses).module
             sources |= {module: path} if (path := source_of(module, roots)) else {}
+    for module in named_modules(spec.train.with_):
+        sources |= {module: path} if (path := source_of(module, roots)) else {}
     schemas = [folder / source.schema_ for source in spec.data.values() if isinstance(source.schema_, str)]
     texts = {path: digest_now(path) for path in (*schemas, *sources.values())}
     known = {path: digest for path, digest in texts.items() if digest is not None}
@@ -143,6 +146,13 @@ def grounds_of(spec: Spec, composed: Composed, folder: Path, root: Path) -> Grou
         sources=sources,
         variables={name: name in os.environ for name in secret_names(composed.values)},
     )
+
+
+def named_modules(given: Mapping[str, Any]) -> Iterator[str]:
+    """The modules of the project's classes that a trainer's parameters name."""
+    for _, value in leaves(given, ()):
+        if isinstance(value, str) and CLASS_OF_PROJECT.fullmatch(value):
+            yield value.partition(":")[0]
 
 
 def secret_names(values: Any) -> set[str]:

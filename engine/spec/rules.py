@@ -535,6 +535,20 @@ RULES: tuple[Rule, ...] = (
         good=Example(text="train:\n  uses: own:Trainer\n  data: train\n  with: {depth: 3, loss: log}\n"),
     ),
     Rule(
+        id="class-unknown",
+        title="A class that is not there",
+        why="The plugin is given the name of a class, such as an estimator; no source that is installed has it.",
+        bad=Example(
+            text="train:\n  uses: sklearn\n  data: train\n"
+            "  with: {estimator: ▸sklearn.ensemble.RandomForestClasifier}\n",
+            says="no class in sklearn.ensemble 'RandomForestClasifier'; did you mean \"RandomForestClassifier\"?",
+        ),
+        good=Example(
+            text="train:\n  uses: sklearn\n  data: train\n"
+            "  with: {estimator: sklearn.ensemble.RandomForestClassifier}\n"
+        ),
+    ),
+    Rule(
         id="parameter-missing",
         title="A parameter that the plugin needs",
         why="It has no default, so the plugin cannot begin without it.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from engine.classes import parameters_of
 from engine.errors import EngineError, Place, Problem
 from engine.plugins import Description, Kind, describe, find, names
 from engine.spec.model import KeyPath, Spec
@@ -17,6 +18,7 @@ from engine.spec.project import source_roots
 from engine.spec.vocabulary import METRICS
 
 Asked = tuple[Kind, str]
+CLASS, PARAMETERS = "ClassName", "ClassParameters"  # the annotations of `engine.plugins`
 NOT_YAML = frozenset({"yaml-syntax", "yaml-size", "yaml-depth", "yaml-key", "yaml-boolean-key", "yaml-duplicate-key"})
 """The rules of a spec's form that a schema's file keeps as well."""
 
@@ -52,6 +54,54 @@ class Surroundings:
     schemas: Mapping[str, SchemaFile]
     metrics: tuple[str, ...]
     variables: frozenset[str]
+    classes: Mapping[str, tuple[str, ...] | EngineError | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constructed:
+    """A class that is named below ``path`` under the key ``named``, and what it is given under ``given``."""
+
+    path: KeyPath
+    named: str
+    given: str
+    values: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The class's name, as it is written."""
+        return str(self.values[self.named])
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the constructor is given."""
+        found = self.values.get(self.given)
+        return found if isinstance(found, Mapping) else {}
+
+
+def constructed(described: Description, path: KeyPath, values: Mapping[str, Any]) -> Iterator[Constructed]:
+    """The classes that a component's parameters name, and those among what these are given."""
+    keys = {
+        kind: parameter.name
+        for parameter in described.parameters
+        for kind in (CLASS, PARAMETERS)
+        if parameter.annotation == kind
+    }
+    if keys.keys() == {CLASS, PARAMETERS}:
+        yield from nested(Constructed(path=path, named=keys[CLASS], given=keys[PARAMETERS], values=values))
+
+
+def nested(one: Constructed) -> Iterator[Constructed]:
+    """A class, and those that are written as it is among its parameters: alone, or in a list."""
+    if not isinstance(one.values.get(one.named), str):
+        return
+    yield one
+    for name, value in one.parameters.items():
+        items: list[tuple[KeyPath, Any]] = [((name,), value)]
+        if isinstance(value, list | tuple):
+            items = [((name, index), item) for index, item in enumerate(value)]
+        for below, item in items:
+            if isinstance(item, Mapping) and one.named in item and set(item) <= {one.named, one.given}:
+                yield from nested(replace(one, path=(*one.path, one.given, *below), values=item))
 
 
 def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str], shown: Path = Path()) -> Surroundings:
@@ -62,8 +112,12 @@ def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str],
         shown: how messages name ``folder``.
     """
     schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
+    plugins = {asked: look_up(asked, root) for asked in plugins_of(spec)}
+    trainer = plugins["trainer", spec.train.uses]
+    named = constructed(trainer, (), spec.train.with_) if isinstance(trainer, Description) else ()
     return Surroundings(
-        plugins={asked: look_up(asked, root) for asked in plugins_of(spec)},
+        plugins=plugins,
+        classes={one.name: look_into(one.name, root) for one in named},
         schemas={name: read_schema(schema, folder, shown) for name, schema in schemas.items()},
         metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
@@ -87,6 +141,14 @@ def look_up(asked: Asked, root: Path) -> Description | EngineError:
     kind, uses = asked
     try:
         return describe(find(kind, uses), source_roots(root))
+    except EngineError as error:
+        return error
+
+
+def look_into(name: str, root: Path) -> tuple[str, ...] | EngineError | None:
+    """What the constructor of a class takes, or why it cannot be told; ``None`` when it takes any."""
+    try:
+        return parameters_of(name, source_roots(root))
     except EngineError as error:
         return error
 

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from engine.errors import suggestion
-from engine.plugins import Feature, PluginFailed, TrainingTask
+from engine.plugins import ClassName, ClassParameters, Feature, PluginFailed, TrainingTask
 from engine_plugins.sklearn.columns import (
     AnyArray,
     Encoding,
@@ -64,8 +64,8 @@ class SklearnTrainer:
     missing numbers become. Every unset ``random_state`` takes the spec's seed.
     """
 
-    estimator: str
-    params: dict[str, object] = field(default_factory=dict)
+    estimator: ClassName
+    params: ClassParameters = field(default_factory=dict)
     encode: Literal["auto", "ordinal", "onehot"] = "auto"
     scale: bool = False
     impute: Literal["none", "mean", "median"] = "none"
