@@ -204,7 +204,11 @@ def told(outcome: Outcome) -> Iterable[str]:
         before = outcome.decision.before
         name, pins = outcome.decision.name, evidence.baselines.items()
         own = [pin for ref, pin in pins if baseline_ref(name, ref).name == name]
-        if before is not None and all(pin.get("version") != before for pin in own):
+        if (
+            outcome.decision.how == "promoted"
+            and before is not None
+            and all(pin.get("version") != before for pin in own)
+        ):
             yield f"none of its gates compares it with version {before}, which was in use"
     for text in dict.fromkeys(evidence.refusals):
         yield terminal(text)
