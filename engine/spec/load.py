@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CLASS_OF_PROJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+TWICE = "yaml-duplicate-key"
+"""The rule of a problem that leaves a spec to be judged: what stands last counts until one of the two is removed."""
 SECRET_NAME = re.compile(f"{SECRET}([^\ue001]*)\ue001")
 INDEX = re.compile(r"\[(\d+)\]")
 OVERRIDE = re.compile(r"^(~|\+\+?)?([^=]*?)(=.*)?$", re.DOTALL)
@@ -100,7 +102,7 @@ def load(
     main = find_spec(path, here) if text is None else here.resolve() / IN_NO_FILE
     root = project_root(main)
     composed = composed_once(main, shown, tuple(overrides), text, root, keeping(root))
-    if any(problem.severity == "error" for problem in composed.problems):
+    if any(problem.severity == "error" and problem.rule != TWICE for problem in composed.problems):
         raise SpecInvalid(in_order(composed.problems))
     parsed = parse(composed)
     spec = parsed.spec
@@ -202,17 +204,19 @@ def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | Non
         place = Place(file=shown, line=1, column=1)
         return failure(Problem(rule="yaml-syntax", fact=fact, place=place, hint="a spec is UTF-8 text"))
     seen = scan(text, shown)
-    if seen.problems:
+    plain = not overrides and not needs_hydra(text, seen.spots)
+    if seen.problems and not (plain and all(problem.rule == TWICE for problem in seen.problems)):
         return Composed(problems=seen.problems)
     layer = Layer(name=shown, spots=seen.spots)
-    if not overrides and not needs_hydra(text, seen.spots):
-        composed = finish(raw_values(text), Positions(layers=(layer,)), (main,))
+    if plain:
+        composed = finish(raw_values(text, twice=bool(seen.problems)), Positions(layers=(layer,)), (main,))
     else:
         if given is not None:
             keep_in_memory(main.name, given)
         composed = compose_with_hydra(main, text, layer, overrides)
     texts = {main: digest_of_text(text), **composed.grounds.texts}
-    return replace(composed, grounds=replace(composed.grounds, texts=texts))
+    problems = (*seen.problems, *composed.problems)
+    return replace(composed, problems=problems, grounds=replace(composed.grounds, texts=texts))
 
 
 def keep_in_memory(name: str, text: str) -> None:
@@ -229,13 +233,13 @@ def needs_hydra(text: str, spots: Mapping[KeyPath, object]) -> bool:
     return ("defaults",) in spots or ("hydra",) in spots or "@package" in text
 
 
-def raw_values(text: str) -> Any:
-    """The file's values with interpolations in place."""
+def raw_values(text: str, *, twice: bool = False) -> Any:
+    """The file's values with interpolations in place. ``twice``: a key may be, and then the last one counts."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return OmegaConf.create(text)
+        return OmegaConf.create(yaml.safe_load(text) if twice else text)
     except yaml.MarkedYAMLError as error:
         return syntax_problem(error, "").problems[0]
     except OmegaConfBaseException as error:
