@@ -62,7 +62,8 @@ def test_what_is_there_already_is_not_written_again(lake: EmbeddedLake, target: 
     (target / "b").unlink()
     kept = (target / "a").stat()
     assert out(version, target).written == 1
-    assert (target / "a").stat() == kept
+    now = (target / "a").stat()  # it is read, so its access time may differ
+    assert (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) == (kept.st_ino, kept.st_mtime_ns, kept.st_ctime_ns)
 
 
 LEADING_OUT = ["../evil", "d/../../evil", "/evil", "..", ".", "d/./evil", "d//evil", "d/", "nul\0"]

@@ -41,6 +41,8 @@ UNSEEN = {
     "gates: a tolerance that nothing reads": "as before",
     "gates: columns where no rows are looked for": "as before",
     "plugins: a class that is not there": "it knows no classes of the project",
+    "plugins: an estimator with a typo": "which classes the library has is in its source",
+    "plugins: a parameter of an estimator with a typo": "as before",
     "plugins: an unknown parameter": "the class is the project's own",
     "plugins: a missing parameter": "the class is the project's own",
     "plugins: a parameter of another type": "the class is the project's own",
