@@ -16,12 +16,13 @@ from engine.errors import DataUnreadable, NotFound, Problem, suggestion
 from engine.lake.listing import is_file, path_not_found
 from engine.lake.protocol import Lake
 from engine.lake.uri import LakeUri, parse
+from engine.queries import UNKNOWN, ColumnAbsent
 from engine.spec.checks import Finding, columns_not_in, placed, schemas_of
 from engine.spec.load import LoadedSpec
 from engine.spec.model import DataSource
 from engine.spec.parse import Composed, shown
 from engine.spec.positions import in_order
-from engine.spec.surroundings import Surroundings, survey
+from engine.spec.surroundings import Queries, Surroundings, queries_of, survey
 from engine.spec.vocabulary import format_of
 
 MOST_FILES = 1000
@@ -51,14 +52,27 @@ def look_online(loaded: LoadedSpec, lake: Lake) -> list[Problem]:
             findings.append(Finding(rule="data-unreadable", path=path, fact=error.fact, hint=error.hint))
         else:
             columns |= {name: found} if found is not None else {}
-    findings += columns_missing(loaded, columns)
+    queries = queries_of(loaded.spec, {name: dict.fromkeys(found, UNKNOWN) for name, found in columns.items()})
+    findings += columns_missing(loaded, columns, queries)
+    findings += query_columns_missing(queries)
     findings += schema_columns_missing(loaded, surroundings, columns)
     return in_order([placed(finding, Composed(positions=loaded.positions)) for finding in findings])
 
 
-def columns_missing(loaded: LoadedSpec, columns: Mapping[str, Columns]) -> Iterator[Finding]:
+def query_columns_missing(queries: Queries) -> Iterator[Finding]:
+    """The columns that a transform's query reads and the files do not have."""
+    said: set[tuple[int, str]] = set()
+    for (index, source), query in queries.items():
+        error = query.error
+        if isinstance(error, ColumnAbsent) and (index, error.fact) not in said:
+            said.add((index, error.fact))
+            fact = f"{error.fact}: it is not in the files of {source} or in the transforms before"
+            yield Finding(rule="column-missing", path=("transform", index, "with", "query"), fact=fact, hint=error.hint)
+
+
+def columns_missing(loaded: LoadedSpec, columns: Mapping[str, Columns], queries: Queries) -> Iterator[Finding]:
     """The columns that the spec names and neither files nor transforms have."""
-    for path, name, source in columns_not_in(loaded.spec, columns):
+    for path, name, source in columns_not_in(loaded.spec, columns, queries):
         fact = f"no column {shown(name)} in the files of {source} or in its transforms"
         yield Finding(rule="column-missing", path=path, fact=fact, hint=suggestion(name, columns[source]))
 

@@ -15,10 +15,12 @@ from typing import Any, Literal
 from engine.errors import EngineError, NotFound, Place, Problem, UsageError, nearest, suggestion
 from engine.lake.uri import parse as parse_uri
 from engine.plugins import Description, Kind
+from engine.queries import ColumnAbsent
 from engine.spec.annotations import fits, options
 from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
-from engine.spec.surroundings import SchemaFile, Surroundings, constructed
+from engine.spec.schema_values import faults_of
+from engine.spec.surroundings import Queries, SchemaFile, Surroundings, constructed
 from engine.spec.vocabulary import (
     ALIASES,
     COLUMN_CHECKS,
@@ -97,6 +99,10 @@ def uris_are_well_formed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
         except UsageError as error:
             yield Finding(rule="uri", path=("data", name, "uri"), fact=error.fact, hint=error.hint)
             continue
+        if {".", ".."} & set(uri.path.split("/")):
+            fact = f"the lake takes `..` in {shown(uri.path)} for a name, not for the folder above"
+            hint = "write the path as `engine lake ls` shows it"
+            yield Finding(rule="uri", path=("data", name, "uri"), fact=fact, hint=hint, severity="warning")
         if source.format is None and not uri.path.endswith("/") and uri.path and format_of(uri.path) is None:
             fact = f"the format of {shown(uri.path)} cannot be told from its name"
             hint = f"end it in / for a folder, or write `format: {'|'.join(sorted(set(FORMATS.values())))}`"
@@ -156,6 +162,19 @@ def schemas_check_what_they_say(spec: Spec, surroundings: Surroundings) -> Itera
             )
 
 
+def schemas_mean_something(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """The values of a schema are those that pandera takes: data types, flags, what checks compare with."""
+    for name, schema in schemas_of(spec, surroundings):
+        for fault in faults_of(schema.content) if not schema.complaint else ():
+            yield Finding(
+                rule="schema-value",
+                path=("data", name, "schema", *fault.path),
+                fact=fault.fact,
+                hint=fault.hint,
+                place=schema.place(fault.path, "value"),
+            )
+
+
 def unknown_schema_keys(content: Mapping[str, Any]) -> Iterator[tuple[KeyPath, tuple[str, ...]]]:
     """The keys of a schema, of its columns and of their ``checks`` that pandera does not know, and what it knows."""
     for key in content:
@@ -209,6 +228,10 @@ def last_mention(spec: Spec, name: str) -> KeyPath:
 
 def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A model that reads its target has learned nothing."""
+    for index, name in enumerate(spec.targets):
+        if name in spec.targets[:index]:
+            fact = f"{shown(name)} is a target twice"
+            yield Finding(rule="target-twice", path=target_path(spec, index), fact=fact, hint="remove one")
     for name in dict.fromkeys([*spec.targets, *([spec.group] if spec.group else [])]):
         if name in spec.features.names:
             what = "target" if name in spec.targets else "group"
@@ -220,10 +243,14 @@ def the_target_is_no_feature(spec: Spec, _: Surroundings) -> Iterator[Finding]:
 def columns_exist(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """Features, target and slices are in the schema of each source that needs them, or made by a transform."""
     known = {name: schema.columns for name, schema in surroundings.schemas.items() if schema.columns}
-    for path, name, source in columns_not_in(spec, known):
+    for path, name, source in columns_not_in(spec, known, surroundings.queries):
         fact = f"no column {shown(name)} in the schema of {source} or in its transforms"
-        names = (*known[source], *made_by_transforms(spec, source))
-        yield Finding(rule="column-unknown", path=path, fact=fact, hint=suggestion(name, names))
+        names = {*known[source], *made_by_transforms(spec, source)}
+        hint = suggestion(name, names)
+        if name in names:
+            fact = f"the transforms of {source} leave out the column {shown(name)}"
+            hint = "select it there, or remove it here"
+        yield Finding(rule="column-unknown", path=path, fact=fact, hint=hint)
 
 
 def made_by_transforms(spec: Spec, source: str) -> list[str]:
@@ -232,11 +259,14 @@ def made_by_transforms(spec: Spec, source: str) -> list[str]:
     return [name for query in queries for name in GIVEN_NAME.findall(query)]
 
 
-def columns_not_in(spec: Spec, known: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[KeyPath, str, str]]:
+def columns_not_in(
+    spec: Spec, known: Mapping[str, tuple[str, ...]], queries: Queries
+) -> Iterator[tuple[KeyPath, str, str]]:
     """The columns that a source needs and does not have, each once: the key that names it, its name, the source.
 
     Args:
         known: the columns of sources, as far as they are known.
+        queries: what transforms make of them.
     """
     wanted: list[tuple[KeyPath, str]] = [
         (("features", "numeric", index), name) for index, name in enumerate(spec.features.numeric)
@@ -247,7 +277,7 @@ def columns_not_in(spec: Spec, known: Mapping[str, tuple[str, ...]]) -> Iterator
     judging = list(columns_of_evaluation(spec))
     seen: set[KeyPath] = set()
     for source, needed in ((spec.train.data, wanted), (spec.evaluate.data, [*wanted, *judging])):
-        columns = after_transforms(spec, source, known.get(source, ()))
+        columns = after_transforms(spec, source, known.get(source, ()), queries)
         for path, name in needed:
             if columns is not None and name not in columns and path not in seen:
                 seen.add(path)
@@ -272,7 +302,7 @@ def columns_of_evaluation(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
 def predicates_read_known_columns(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """A slice's SQL names no column that is nearly one of the data's. DuckDB has the last word, when it runs."""
     schema = surroundings.schemas.get(spec.evaluate.data)
-    known = after_transforms(spec, spec.evaluate.data, (schema.columns or ()) if schema else ())
+    known = after_transforms(spec, spec.evaluate.data, (schema.columns or ()) if schema else (), surroundings.queries)
     for index, item in enumerate(spec.evaluate.slices):
         for word in column_words(item.sql or ""):
             hint = suggestion(word, sorted(known or ()))
@@ -292,16 +322,20 @@ def column_words(predicate: str) -> Iterator[str]:
             yield found[0]
 
 
-def after_transforms(spec: Spec, source: str, columns: tuple[str, ...]) -> set[str] | None:
+def after_transforms(spec: Spec, source: str, columns: tuple[str, ...], queries: Queries) -> set[str] | None:
     """Every name that could be a column of ``source`` after its transforms; ``None`` when that cannot be told.
 
-    SQL is not parsed here: each word of a query may be a column that it makes.
+    Of a query whose columns are not known, each word may be a column that it makes.
     """
     if not columns:
         return None
     found = set(columns)
-    for transform in spec.transform:
+    for index, transform in enumerate(spec.transform):
         if source not in transform.data:
+            continue
+        query = queries.get((index, source))
+        if query is not None and query.columns is not None:
+            found = set(query.columns)
             continue
         if transform.uses != "sql" or "query" not in transform.with_:
             return None
@@ -405,6 +439,25 @@ def queries_read_their_source(spec: Spec, _: Surroundings) -> Iterator[Finding]:
             yield Finding(rule="sql-source", path=path, fact=fact, hint="write `select ... from {source}`")
 
 
+def queries_can_run(_: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A SQL transform is one SELECT that DuckDB binds to the columns of each source that it is over.
+
+    A schema need not name every column, so one that it does not have is complained of when it is strict, or when the
+    name is nearly one that it has.
+    """
+    said: set[tuple[int, str]] = set()
+    for (index, source), query in surroundings.queries.items():
+        error = query.error
+        if error is None or (index, error.fact) in said:
+            continue
+        schema = surroundings.schemas.get(source)
+        is_strict = schema is not None and schema.content.get("strict") is True
+        if isinstance(error, ColumnAbsent) and not is_strict and not error.hint.startswith("did you mean"):
+            continue
+        said.add((index, error.fact))
+        yield Finding(rule="sql", path=("transform", index, "with", "query"), fact=error.fact, hint=error.hint)
+
+
 def numbers_are_finite(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """NaN and infinity have no place in a run's identity."""
     for _kind, path, _uses, given in components(spec):
@@ -438,9 +491,16 @@ def metrics_go_together(spec: Spec, _: Surroundings) -> Iterator[Finding]:
         tasks = set(METRICS[metric].tasks) if metric in METRICS else None
         if tasks is None:
             continue
+        if tasks == {"multilabel"} and len(spec.targets) == 1:
+            fact = f"{shown(metric)} is for several labels, and there is one target"
+            path: KeyPath = ("evaluate", "metrics", index)
+            yield Finding(
+                rule="metric-task", path=path, fact=fact, hint="list the labels as `target: [a, b]`, or remove it"
+            )
+            continue
         if left is not None and not left & tasks:
             fact = f"{shown(metric)} is for {' and '.join(sorted(tasks))}, and those before it are not"
-            path: KeyPath = ("evaluate", "metrics", index)
+            path = ("evaluate", "metrics", index)
             yield Finding(rule="metric-task", path=path, fact=fact, hint="keep those of one kind of task")
         else:
             left = tasks if left is None else left & tasks
@@ -587,14 +647,15 @@ def baselines_are_names_that_somebody_uses(spec: Spec, _: Surroundings) -> Itera
 
 
 def gates_agree(spec: Spec, _: Surroundings) -> Iterator[Finding]:
-    """No two gates on one figure exclude each other."""
+    """No two gates on one figure exclude each other. One that only warns excludes nothing."""
     floors: dict[tuple[str, str | None], tuple[int, float]] = {}
-    for index, gate in enumerate(spec.evaluate.gates):
+    refusing = [(index, gate) for index, gate in enumerate(spec.evaluate.gates) if gate.level == "refuse"]
+    for index, gate in refusing:
         low, _high = bounds_of(gate)
         key = (gate.metric, gate.slice)
         if low is not None and low > floors.get(key, (0, float("-inf")))[1]:
             floors[key] = (index, low)
-    for index, gate in enumerate(spec.evaluate.gates):
+    for index, gate in refusing:
         _low, high = bounds_of(gate)
         other, low = floors.get((gate.metric, gate.slice), (index, float("-inf")))
         if high is not None and other != index and low is not None and low > high:
@@ -700,6 +761,7 @@ CHECKS: tuple[Check, ...] = (
     sources_exist,
     schemas_can_be_read,
     schemas_check_what_they_say,
+    schemas_mean_something,
     every_source_is_used,
     features_are_given_once,
     the_target_is_no_feature,
@@ -709,6 +771,7 @@ CHECKS: tuple[Check, ...] = (
     plugins_exist_and_fit,
     classes_exist_and_fit,
     queries_read_their_source,
+    queries_can_run,
     numbers_are_finite,
     metrics_are_known,
     metrics_go_together,

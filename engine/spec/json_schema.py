@@ -244,7 +244,7 @@ def with_names(section: str, key: str, value: Schema, known: Mapping[str, list[s
         case ("Evaluate", "slices"):
             items: Schema = {"if": {"type": "string"}, "then": {}, "else": {"$ref": "#/definitions/Slice"}}
             return {**value, "items": open_to_interpolation(items, or_null=True)}
-        case ("Features", _):
+        case ("Features", _) | ("Spec", "target"):
             return {**value, "uniqueItems": True}
         case ("Gate", "metric"):
             return or_own(known["all"])

@@ -102,7 +102,8 @@ def load(
     main = find_spec(path, here) if text is None else here.resolve() / IN_NO_FILE
     root = project_root(main)
     composed = composed_once(main, shown, tuple(overrides), text, root, keeping(root))
-    if any(problem.severity == "error" and problem.rule != TWICE for problem in composed.problems):
+    wrong = [problem for problem in composed.problems if problem.severity == "error"]
+    if wrong and (not composed.values or any(problem.rule != TWICE for problem in wrong)):
         raise SpecInvalid(in_order(composed.problems))
     parsed = parse(composed)
     spec = parsed.spec

@@ -405,6 +405,45 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        id="schema-value",
+        title="A value in a schema that pandera does not take",
+        why="A data type that is none, a flag that is neither true nor false, a check that compares with nothing: "
+        "pandera refuses them when the data is there, or takes them for something else.",
+        bad=Example(
+            text="data:\n  train:\n    uri: lakefs://flights/main/train.csv\n"
+            "    schema: {columns: {delay: {dtype: ▸flot64}, month: {}, distance: {}, carrier: {}}}\n"
+            "  test: {uri: lakefs://flights/main/07.csv}\n",
+            says='no data type "flot64"; did you mean "float64"?',
+        ),
+        good=Example(
+            text="data:\n  train:\n    uri: lakefs://flights/main/train.csv\n"
+            "    schema: {columns: {delay: {dtype: float64}, month: {}, distance: {}, carrier: {}}}\n"
+            "  test: {uri: lakefs://flights/main/07.csv}\n"
+        ),
+    ),
+    Rule(
+        id="sql",
+        title="A query that DuckDB does not take",
+        why="The query of a sql transform is one SELECT over {source} that gives the same each time. It is bound to the "
+        "columns that the schema names; nothing of it is executed.",
+        bad=Example(
+            text="transform:\n  - {name: clean, uses: sql, data: [train, test],\n"
+            '     with: {query: ▸"select *, dely > 15 as late from {source}"}}\n',
+            says='the query reads a column "dely" that is not there; did you mean "delay"?',
+        ),
+        good=Example(
+            text="transform:\n  - {name: clean, uses: sql, data: [train, test],\n"
+            '     with: {query: "select *, delay > 15 as late from {source}"}}\n'
+        ),
+    ),
+    Rule(
+        id="target-twice",
+        title="A label is listed twice",
+        why="Several labels are one target; each is predicted once.",
+        bad=Example(text="target: [late, ▸late]\n", says='"late" is a target twice; remove one'),
+        good=Example(text="target: late\n"),
+    ),
+    Rule(
         id="data-missing",
         title="Data that is not in the lake",
         why="The repository, ref or path of a source does not exist now. Looked at with --online.",

@@ -11,13 +11,35 @@ import yaml
 
 from engine.classes import parameters_of
 from engine.errors import EngineError, Place, Problem
-from engine.plugins import Description, Kind, describe, find, names
+from engine.plugins import Description, Kind, PluginFailed, describe, find, names
+from engine.queries import PLACEHOLDER, UNKNOWN, ColumnAbsent, require_query, result_of
 from engine.spec.model import KeyPath, Spec
 from engine.spec.positions import Layer, Positions, Spot, read, scan
 from engine.spec.project import source_roots
 from engine.spec.vocabulary import METRICS
 
 Asked = tuple[Kind, str]
+Table = Mapping[str, str]
+"""The columns of a table with DuckDB's types, :data:`engine.queries.UNKNOWN` where only the name is known."""
+
+SQL_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("bool", "boolean"), "BOOLEAN"),
+    **dict.fromkeys(("int", "integer", "int64", "Int64"), "BIGINT"),
+    **{
+        f"{start}nt{bits}": kind for start in "iI" for bits, kind in ((8, "TINYINT"), (16, "SMALLINT"), (32, "INTEGER"))
+    },
+    **{
+        f"{start}nt{bits}": kind
+        for start in ("ui", "UI")
+        for bits, kind in ((8, "UTINYINT"), (16, "USMALLINT"), (32, "UINTEGER"), (64, "UBIGINT"))
+    },
+    **dict.fromkeys(("float", "float64", "Float64", "double"), "DOUBLE"),
+    **dict.fromkeys(("float32", "Float32"), "FLOAT"),
+    **dict.fromkeys(("str", "string", "category"), "VARCHAR"),
+    "date": "DATE",
+}
+"""How DuckDB reads the columns of a schema's data types, where that is sure."""
+
 CLASS, PARAMETERS = "ClassName", "ClassParameters"  # the annotations of `engine.plugins`
 NOT_YAML = frozenset({"yaml-syntax", "yaml-size", "yaml-depth", "yaml-key", "yaml-boolean-key", "yaml-duplicate-key"})
 """The rules of a spec's form that a schema's file keeps as well."""
@@ -47,6 +69,18 @@ class SchemaFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """What a transform's query gives over one source, ``None`` where that cannot be told, or why it cannot run."""
+
+    columns: Table | None = None
+    error: PluginFailed | None = None
+
+
+Queries = Mapping[tuple[int, str], Query]
+"""By the transform's place in the spec and the source."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
     """Everything outside the spec that its checks look at."""
 
@@ -55,6 +89,7 @@ class Surroundings:
     metrics: tuple[str, ...]
     variables: frozenset[str]
     classes: Mapping[str, tuple[str, ...] | EngineError | None] = field(default_factory=dict)
+    queries: Queries = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,17 +146,65 @@ def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str],
         folder: the spec's own; ``root`` is the project's.
         shown: how messages name ``folder``.
     """
-    schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
+    named_schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
+    schemas = {name: read_schema(schema, folder, shown) for name, schema in named_schemas.items()}
     plugins = {asked: look_up(asked, root) for asked in plugins_of(spec)}
     trainer = plugins["trainer", spec.train.uses]
     named = constructed(trainer, (), spec.train.with_) if isinstance(trainer, Description) else ()
     return Surroundings(
         plugins=plugins,
         classes={one.name: look_into(one.name, root) for one in named},
-        schemas={name: read_schema(schema, folder, shown) for name, schema in schemas.items()},
+        schemas=schemas,
+        queries=queries_of(spec, {name: table_of(schema) for name, schema in schemas.items()}),
         metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
     )
+
+
+def table_of(schema: SchemaFile) -> Table | None:
+    """The columns that a schema describes; ``None`` when it does not name them."""
+    columns = schema.content.get("columns") if schema.columns else None
+    if not isinstance(columns, Mapping) or any(
+        isinstance(keys, Mapping) and keys.get("regex") for keys in columns.values()
+    ):
+        return None
+    return {
+        str(name): SQL_TYPES.get(str(keys.get("dtype")), UNKNOWN) if isinstance(keys, Mapping) else UNKNOWN
+        for name, keys in columns.items()
+    }
+
+
+def queries_of(spec: Spec, tables: Mapping[str, Table | None]) -> Queries:
+    """What each ``sql`` transform gives over each of its sources, one after the other.
+
+    Args:
+        tables: by source, the columns that its data has.
+    """
+    found: dict[tuple[int, str], Query] = {}
+    for source in spec.data:
+        table = tables.get(source)
+        for index, transform in enumerate(spec.transform):
+            if source not in transform.data:
+                continue
+            query = transform.with_.get("query") if transform.uses == "sql" else None
+            if not isinstance(query, str) or PLACEHOLDER not in query:
+                table = None
+                continue
+            found[index, source] = bound(query, table)
+            table = found[index, source].columns
+    return found
+
+
+def bound(query: str, table: Table | None) -> Query:
+    """A query over a table. Where a column's type is not known, only what is said without it counts."""
+    try:
+        if table is None:
+            require_query(query)
+            return Query()
+        return Query(columns=result_of(query, table))
+    except PluginFailed as error:
+        is_sure = table is None or UNKNOWN not in table.values() or isinstance(error, ColumnAbsent)
+        return Query(error=error) if is_sure else bound(query, None)
 
 
 def plugins_of(spec: Spec) -> Iterator[Asked]:

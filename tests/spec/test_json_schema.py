@@ -30,7 +30,7 @@ BEYOND = {
     "column-unknown", "data-unknown", "data-unused", "detector-feature", "format-unknown", "gate-metric", "gate-slice",
     "gates-contradict", "interpolation", "interpolation-unstable", "metric-twice", "name-taken", "objective",
     "performance-limit", "performance-metric", "plugin-source", "schema", "schema-key", "secret-misplaced",
-    "secret-unset", "sql-source", "target-is-feature", "override", "composition", "gate-range", "metric-task", "slice", "slice-column", "metric-plugin",
+    "secret-unset", "sql-source", "target-is-feature", "schema-value", "sql", "override", "composition", "gate-range", "metric-task", "slice", "slice-column", "metric-plugin",
 }  # fmt: skip
 # And of the rules that it does know, not these:
 UNSEEN = {
