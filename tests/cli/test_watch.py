@@ -183,6 +183,7 @@ def test_one_watch_of_a_spec_is_enough(project: Project, start: Callable[..., Pr
     assert "spec.yaml: another process watches this spec" in second.err
 
 
+@pytest.mark.slow
 def test_a_spec_that_becomes_invalid_is_reported_and_watched_on(
     project: Project, start: Callable[..., Process]
 ) -> None:
@@ -337,6 +338,7 @@ def test_a_spec_that_reads_no_branch_cannot_be_watched(here: Project) -> None:
         once()
 
 
+@pytest.mark.slow
 def test_several_specs_are_watched_at_once(here: Project) -> None:
     here.write(name="other.yaml", seed=8)
     once("spec.yaml", "other.yaml")

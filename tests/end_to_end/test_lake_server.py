@@ -118,6 +118,7 @@ def test_a_spec_has_the_same_run_id_and_model_on_a_server_as_without_one(
         assert sorted(read) == ["test.parquet", "train.parquet"]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_server_is_verified_at_its_commit_there_and_reproduced_without_it(
     credentials: Credentials, project: Project, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_of_two_runs_that_share_a_step_one_does_it(project: Project, how: str, r
     assert statuses(two)["gate.mae.max"] == "ran"
 
 
+@pytest.mark.slow
 def test_a_step_that_waits_is_not_yet_in_its_time(project: Project, ray_address: str) -> None:
     first = begin(project.root, *RUN, *HELD, "--inline")
     first.says("mode sleep")
@@ -151,6 +152,7 @@ def test_a_failed_run_does_not_answer_whoever_waited_for_it(project: Project) ->
     assert executions(project, one["run_id"]) == [1, 2]
 
 
+@pytest.mark.slow
 def test_many_runs_at_once_of_a_few_specs_leave_one_execution_of_each(project: Project) -> None:
     commands = [begin(project.root, *RUN, "--inline", f"seed={number % 3}") for number in range(9)]
     documents = [command.wait().json for command in commands]

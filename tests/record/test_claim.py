@@ -83,6 +83,7 @@ def test_who_waits_for_one_that_is_killed_makes_the_run(project: Project) -> Non
     assert (answer["status"], answer["executed"]) == ("passed", True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_ends_the_one_that_waits(project: Project) -> None:
     first = start(project)
     wait_for(project.root.parent / "begun")
@@ -96,6 +97,7 @@ def test_ctrl_c_while_waiting_ends_the_one_that_waits(project: Project) -> None:
     assert json.loads(first.communicate(timeout=60)[0])["status"] == "passed"
 
 
+@pytest.mark.slow
 def test_fresh_ones_are_executed_one_after_the_other(project: Project) -> None:
     first = start(project, "--fresh")
     wait_for(project.root.parent / "begun")

@@ -104,6 +104,7 @@ def test_a_call_that_cannot_be_ended_is_answered_for_and_the_model_is_not_ready_
     assert server.ask_x("wait", 3.0).status == 200
 
 
+@pytest.mark.slow
 def test_a_server_whose_model_hangs_ends_when_it_is_told_to(project: Project) -> None:
     with serving(project, "wait") as server:
         Busy(server, "wait", 9000.0).statuses()

@@ -166,6 +166,7 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
     assert shelf.take([MOST]) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_composes_each_of_its_runs_by_itself(project: Project) -> None:
     found = engine(project.root, "run", SPEC, "-m", "seed=1,2", "--inline", "--json").json
     assert len({run["run_id"] for run in found["runs"]}) == 2

@@ -134,5 +134,6 @@ def test_only_the_detector_is_loaded_and_the_library_can_still_be_imported_whole
     assert printed(SHORT).splitlines() == ["[] []", "TabularDrift"]
 
 
+@pytest.mark.slow
 def test_what_is_loaded_already_is_used() -> None:
     assert printed(LONG).splitlines() == ["True"]

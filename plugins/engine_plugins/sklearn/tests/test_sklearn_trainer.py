@@ -435,6 +435,7 @@ for model in fit(BOOSTED, params={{"max_iter": 5}}), fit(FOREST, params=FEW), fi
 """
 
 
+@pytest.mark.slow
 def test_the_canonical_bytes_do_not_depend_on_the_hash_seed() -> None:
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM.format(folder=str(Path(__file__).parent))]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
