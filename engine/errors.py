@@ -149,12 +149,10 @@ class StorageFull(Failed):
 
     code = "storage-full"
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(
-            "no space left on the device",
-            place=str(path),
-            hint="free some space or set ENGINE_HOME to another disk; nothing half-written was left",
-        )
+    HINT = "free some space or set ENGINE_HOME to another disk; nothing half-written was left"
+
+    def __init__(self, path: Path | str, hint: str = HINT) -> None:
+        super().__init__("no space left on the device", place=str(path), hint=hint)
 
 
 class StorageUnwritable(Failed):
@@ -162,12 +160,10 @@ class StorageUnwritable(Failed):
 
     code = "storage-unwritable"
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(
-            "cannot be written",
-            place=str(path),
-            hint="give yourself write permission or set ENGINE_HOME to a folder of your own",
-        )
+    HINT = "give yourself write permission or set ENGINE_HOME to a folder of your own"
+
+    def __init__(self, path: Path | str, hint: str = HINT) -> None:
+        super().__init__("cannot be written", place=str(path), hint=hint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

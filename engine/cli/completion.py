@@ -30,6 +30,7 @@ Offer = Callable[[str], Iterable[str]]
 
 MOST = 1000
 SHORT = 12
+LAKE = "lakefs://"
 TITLE = re.compile(r"[A-Z][A-Z|=]*")
 # Bash takes each of these for a word of its own, and then replaces only what stands behind the last one.
 BREAKS = (":", "@", "=")
@@ -114,6 +115,37 @@ def offer_statuses(_: str) -> Iterator[str]:
     yield from ("passed", "refused", "failed")
 
 
+def offer_aliases(_: str) -> Iterator[str]:
+    """The aliases that Engine knows, and those that somebody made."""
+    from engine.spec.vocabulary import ALIASES
+
+    registry = home().registry
+    yield from dict.fromkeys([*ALIASES, *(alias for model in registry.models() for alias in registry.aliases(model))])
+
+
+def offer_formats(_: str) -> Iterator[str]:
+    """In which forms the problems of specs are printed."""
+    from engine.report.problems.model import FORMATS
+
+    yield from FORMATS
+
+
+def offer_places(begun: str) -> Iterator[str]:
+    """What lies in the lake: repositories, then branches and tags, then one folder after the other."""
+    lake = home().lake
+    repository, slash, rest = begun.removeprefix(LAKE).partition("/")
+    if not begun.startswith(LAKE) or not slash:
+        yield from (f"{LAKE}{one.name}/" for one in lake.repositories())
+        return
+    ref, slash, path = rest.partition("/")
+    if not slash:
+        yield from (f"{LAKE}{repository}/{name}/" for name in (*lake.branches(repository), *lake.tags(repository)))
+        return
+    folder = path[: path.rfind("/") + 1]
+    for entry in lake.list(repository, ref, folder, delimiter="/"):
+        yield f"{LAKE}{repository}/{ref}/{entry.path}"
+
+
 OFFERS: Mapping[str, Offer] = {
     "SPEC": offer_specs,
     "OVERRIDE": offer_overrides,
@@ -126,6 +158,9 @@ OFFERS: Mapping[str, Offer] = {
     "FORMAT=PATH": offer_problem_files,
     "RULE": offer_rules,
     "STATUS": offer_statuses,
+    "FORMAT": offer_formats,
+    "ALIAS": offer_aliases,
+    "URI": offer_places,
     "--status": offer_statuses,
 }
 """What completes an option, by itself, or an argument, by the first name that it has in the usage."""

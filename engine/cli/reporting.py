@@ -7,14 +7,14 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli import view
-from engine.errors import EngineError, Place, writing
+from engine.errors import EngineError, Place, Problem, SpecInvalid, writing
 from engine.record.model import RunRecord
 from engine.record.store import RecordStore
 from engine.registry.model import ModelRef
@@ -24,6 +24,7 @@ from engine.store.objects import ObjectStore
 if TYPE_CHECKING:
     from engine.pipeline import Prepared
     from engine.registry.protocol import Registry
+    from engine.report.problems.model import Checked
     from engine.spec.load import LoadedSpec
 
 PRODUCTION = "production"
@@ -144,8 +145,10 @@ def repository_of(root: Path) -> Path:
 
 
 def below(file: str, top: Path) -> str:
-    """A file as the repository names it; as it is when it lies elsewhere."""
-    whole = Path(file).resolve()
+    """A file as the repository names it; as it is when it lies elsewhere, or is none."""
+    if not Path(file).is_file():
+        return file
+    whole = Path(file).expanduser().resolve()
     return whole.relative_to(top).as_posix() if whole.is_relative_to(top) else file
 
 
@@ -184,6 +187,54 @@ def tell_ci(report: Report, environment: Mapping[str, str] = os.environ, *, alon
     if environment.get("GITLAB_CI") == "true":
         title = ci.title_of(facts(report))
         view.note(ci.section(f"engine_{facts(report).run_id[:12]}", title, markdown(report), int(time.time())))
+
+
+def tell_refusal(
+    spec: str,
+    error: EngineError,
+    targets: Sequence[tuple[str, Path]],
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Say where reports were asked for, and to the CI service, why there was no run: what is wrong with the spec.
+
+    A report that only a run can fill (its metrics, its outputs) is not written.
+    """
+    if not targets and not in_ci(environment):
+        return
+    from engine.report import ci
+    from engine.report.problems.formats import RENDERERS
+    from engine.report.problems.markdown import markdown
+    from engine.report.problems.model import Checked
+    from engine.report.write import put
+
+    problems = error.problems if isinstance(error, SpecInvalid) else (problem_of(error),)
+    top = repository_of(Path.cwd())
+    checked = [from_top(Checked(spec=spec, problems=problems), top)]
+    for kind, path in targets:
+        render = markdown if kind == "md" else RENDERERS.get(kind)
+        if render is not None and (kind != "sarif" or isinstance(error, SpecInvalid)):
+            with said_only():
+                put(path, render(checked).encode())
+    with said_only():
+        if summary := environment.get("GITHUB_STEP_SUMMARY"):
+            append(Path(summary), markdown(checked))
+    if environment.get("GITHUB_ACTIONS") == "true":
+        for line in RENDERERS["github"](checked).splitlines():
+            view.note(line)
+    if environment.get("GITLAB_CI") == "true":
+        title = f"Engine report: {spec} was not run"
+        view.note(ci.section("engine_refused", title, markdown(checked), int(time.time())))
+
+
+def problem_of(error: EngineError) -> Problem:
+    """An error that kept a run from beginning, as a problem of its spec."""
+    return Problem(rule=error.code, fact=error.fact, hint=error.hint, place=Place(file=error.place))
+
+
+def from_top(checked: Checked, top: Path) -> Checked:
+    """What was found in a spec, its files named from the top of the repository, as CI services name them."""
+    moved = [replace(one, place=replace(one.place, file=below(one.place.file, top))) for one in checked.problems]
+    return replace(checked, spec=below(checked.spec, top), problems=tuple(moved))
 
 
 @contextmanager

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from engine.cli import view
-from engine.cli.reporting import Answered, full_report, in_ci, no_commands, places_of, report_of, tell_ci
+from engine.cli.reporting import (
+    Answered,
+    full_report,
+    in_ci,
+    no_commands,
+    places_of,
+    report_of,
+    tell_ci,
+    tell_refusal,
+)
 from engine.errors import FAILED, NO, YES, EngineError, Problem, SpecInvalid, UsageError
 from engine.recall import Noted, note, recall, remember
 from engine.record.model import RunRecord
@@ -58,7 +67,11 @@ def command(
     wanted = Wanted(inline=inline, fresh=fresh, address=address, targets=targets, json=json)
     if multirun:
         return sweep(spec, overrides or [], wanted)
-    answered = (None if fresh else recalled(spec, overrides or [])) or made(spec, overrides or [], wanted)
+    try:
+        answered = (None if fresh else recalled(spec, overrides or [])) or made(spec, overrides or [], wanted)
+    except EngineError as error:
+        tell_refusal(spec, error, targets)
+        raise
     written = hand_out(answered, targets)
     if json:
         view.document(answered.document)

@@ -30,7 +30,7 @@ def command(
         metavar="ID",
         help="A run, model, artifact, prediction, data commit, lake URI, git commit, or a beginning of an id.",
     ),
-    format: str = typer.Option("text", "--format", metavar="FORMAT", help="text, json or openlineage."),
+    format: str = typer.Option("text", "--format", metavar="text|json|openlineage", help="The form of the answer."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document."),
 ) -> int:
     """Show everything that something came from, and everything that came of it."""

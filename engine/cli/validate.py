@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 OVERRIDES = "engine.overrides"
 SEPARATOR = "--"
+IN_REVIEWS = ("github", "gitlab", "sarif")
+"""Forms that a service lays over the files of a repository, and so names them from its top."""
 
 
 class TakesOverrides(TyperCommand):
@@ -154,8 +156,12 @@ def absent(spec: str, error: NotFound) -> Checked:
 
 def rendered(form: str, checked: Sequence[Checked]) -> str:
     """The problems in one of the forms, which are loaded now: a person is answered without them."""
+    from engine.cli.reporting import from_top, repository_of
     from engine.report.problems.formats import RENDERERS
 
+    if form in IN_REVIEWS:
+        top = repository_of(Path.cwd())
+        checked = [from_top(one, top) for one in checked]
     return RENDERERS[form](checked)
 
 

@@ -42,8 +42,10 @@ def families(said: Facts) -> Iterator[Family]:
     yield Family(name="engine_run", kind="info", help="The run and its versions.", samples=[(versions(said), 1)])
     passed = [([model], float(said.status == "passed"))]
     yield Family(name="engine_run_passed", help="1 when every gate that may refuse passed.", samples=passed)
-    took = [] if said.seconds is None or not said.executed else [([model], said.seconds)]
-    yield Family(name="engine_run_seconds", help="How long the run took.", samples=took, unit="seconds")
+    took = [] if said.seconds is None else [([model], said.seconds)]
+    yield Family(
+        name="engine_run_seconds", help="How long the run took when it was executed.", samples=took, unit="seconds"
+    )
     figures = [([model, ("metric", item.name)], item.value) for item in said.metrics if item.value is not None]
     yield Family(name="engine_metric", help="A metric of the run's model on its test data.", samples=figures)
     theirs = said.baseline.metrics if said.baseline else {}

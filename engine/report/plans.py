@@ -98,7 +98,9 @@ def files_of(pin: Pin) -> str:
 def count(found: Against) -> str:
     """How many steps of each kind of change there are."""
     if found.same:
-        return "the run is the same" + (": nothing that is identity differs" if found.spec else "")
+        return "the run is the same" + (
+            ": what differs says how it is carried out, not what it is" if found.spec else ""
+        )
     many = Counter(step.change for step in found.steps)
     return ", ".join(f"{many[change]} {SAID.get(change, change)}" for change in ORDER if many[change])
 

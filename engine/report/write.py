@@ -6,11 +6,12 @@ import importlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.digest import plain
-from engine.errors import Failed, StorageUnwritable, UsageError, suggestion, writing
+from engine.errors import Failed, StorageFull, StorageUnwritable, UsageError, suggestion, writing
 from engine.report.model import Report
 
 
@@ -85,6 +86,21 @@ def refuse_source(name: str, path: Path) -> None:
         raise UsageError(f"the {name} report would overwrite it", place=str(path), hint=hint)
 
 
+ELSEWHERE = "write it to another folder or disk"
+
+
+@contextmanager
+def writing_report(path: Path) -> Iterator[None]:
+    """As :func:`engine.errors.writing`, for a file that the user named: it need not be where state is kept."""
+    try:
+        with writing(path):
+            yield
+    except StorageFull as error:
+        raise StorageFull(error.place, ELSEWHERE) from error
+    except StorageUnwritable as error:
+        raise StorageUnwritable(error.place, ELSEWHERE) from error
+
+
 def check(targets: Sequence[tuple[str, Path]]) -> None:
     """See before anything runs whether every report can be written; nothing is created for it.
 
@@ -105,7 +121,7 @@ def check(targets: Sequence[tuple[str, Path]]) -> None:
         if not parent.is_dir():
             raise Failed("is no folder", place=str(parent), hint=f"{name}={path} cannot be written below it")
         if not special(path) and not os.access(parent, os.W_OK | os.X_OK):
-            raise StorageUnwritable(parent)
+            raise StorageUnwritable(parent, ELSEWHERE)
 
 
 def refuse_folder(name: str, path: Path) -> None:
@@ -137,7 +153,7 @@ def write(report: Report, target: str) -> Path:
 def put(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path``, whole; into a pipe or a device it is written."""
     if special(path):
-        with writing(path):
+        with writing_report(path):
             path.write_bytes(data)
     else:
         replace_whole(path, data)
@@ -146,7 +162,7 @@ def put(path: Path, data: bytes) -> None:
 def replace_whole(path: Path, data: bytes) -> None:
     """Put ``data`` at ``path`` in one step: a file beside it, flushed to the disk, then renamed."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with writing(path):
+    with writing_report(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as stream:

@@ -26,6 +26,7 @@ from engine.spec.vocabulary import (
     COLUMN_CHECKS,
     COLUMN_KEYS,
     FORMATS,
+    LABELLING,
     MEASUREMENTS,
     METRICS,
     PRODUCTION,
@@ -49,6 +50,7 @@ SQL_WORDS = frozenset({
     "smallint", "some", "source", "text", "then", "time", "timestamp", "to", "true", "try_cast", "union", "unknown",
     "varchar", "week", "weeks", "when", "where", "with", "year", "years",
 })  # fmt: skip
+CLASSES = ("BOOLEAN", "VARCHAR")
 METRIC_ARGUMENTS = ("y_true", "y_pred", "y_score", "weights")
 BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
 
@@ -484,6 +486,30 @@ def metrics_are_known(spec: Spec, surroundings: Surroundings) -> Iterator[Findin
             yield Finding(rule="metric-twice", path=path, fact=f"{shown(metric)} is here twice", hint="remove one")
 
 
+def metrics_go_with_the_target(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """Classes are not judged as values are: the type that a schema or a query gives the target says which it has."""
+    kind = type_of_target(spec, surroundings)
+    known = {name: METRICS[name].tasks for name in spec.evaluate.metrics if name in METRICS}
+    if kind not in CLASSES or spec.group is not None or any({*LABELLING} & {*tasks} for tasks in known.values()):
+        return  # where there are both kinds of metrics, that is told
+    said = "true or false" if kind == "BOOLEAN" else "text"
+    for index, metric in enumerate(spec.evaluate.metrics):
+        if metric in known:
+            fact = f"{shown(metric)} is for {' and '.join(known[metric])}, and the target {spec.targets[0]} is {said}"
+            hint = "choose a metric for classes, as accuracy or roc_auc"
+            yield Finding(rule="metric-task", path=("evaluate", "metrics", index), fact=fact, hint=hint)
+
+
+def type_of_target(spec: Spec, surroundings: Surroundings) -> str | None:
+    """DuckDB's type of a single target in the training data, where it is known."""
+    table = surroundings.tables.get(spec.train.data)
+    for index, transform in enumerate(spec.transform):
+        if spec.train.data in transform.data:
+            query = surroundings.queries.get((index, spec.train.data))
+            table = query.columns if query else None
+    return table.get(spec.targets[0]) if table and len(spec.targets) == 1 else None
+
+
 def metrics_go_together(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """There is a task, of classification or regression, that all metrics are for."""
     left: set[Task] | None = None
@@ -775,6 +801,7 @@ CHECKS: tuple[Check, ...] = (
     numbers_are_finite,
     metrics_are_known,
     metrics_go_together,
+    metrics_go_with_the_target,
     slices_say_which_rows,
     gates_judge_what_is_computed,
     gates_have_one_kind_of_limit,

@@ -20,6 +20,7 @@ LEAST = 3
 """A file with this many of the sections that a spec needs is one, typing errors in the others or not."""
 
 TOP_KEY = re.compile(r"""^["']?([A-Za-z_]\w*)["']?[ \t]*:(?=\s|$)""", re.MULTILINE)
+CONTENT = re.compile(r"^\s*[^\s#]", re.MULTILINE)
 OWN_ENVIRONMENT = "pyvenv.cfg"
 NOT_OURS = frozenset({"node_modules", "__pycache__"})
 DEEPEST = 5
@@ -75,12 +76,15 @@ def is_ours(folder: Path) -> bool:
 def is_spec(file: Path, depth: int = 0) -> bool:
     """Whether a file looks like a spec: by its sections and those that its defaults list fills, or by its base.
 
-    It need not be right, or YAML at all. What is mounted elsewhere (``@package``) is a part of a spec.
+    It need not be right, or YAML at all. What is mounted elsewhere (``@package``) is a part of a spec. One that is
+    empty is a spec that lost its content if a spec lies beside it.
     """
     try:
         text = file.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return False
+    if not depth and not CONTENT.search(text):
+        return any(is_spec(one, 1) for one in file.parent.iterdir() if one.name.endswith(ENDINGS))
     if "@package" in text.partition("\n")[0] or depth > DEEPEST:
         return False
     groups, bases = defaults_of(text)

@@ -25,7 +25,7 @@ from engine.spec.checks import findings_of, placed
 from engine.spec.grounds import Grounds, Shelf, digest_now, digest_of_text
 from engine.spec.kept import composition_before, keep_composition
 from engine.spec.model import SECRET, KeyPath, Spec, dotted
-from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse
+from engine.spec.parse import Composed, drop_nulls, known_keys, leaves, parse, shown
 from engine.spec.positions import Layer, Positions, in_order, read, scan, syntax_problem
 from engine.spec.project import project_root, source_roots
 from engine.spec.surroundings import plugins_of, survey
@@ -244,8 +244,9 @@ def raw_values(text: str, *, twice: bool = False) -> Any:
     except yaml.MarkedYAMLError as error:
         return syntax_problem(error, "").problems[0]
     except OmegaConfBaseException as error:
-        path = next((path for path, value in leaves(yaml.safe_load(text), ()) if not is_composable(value)), ())
-        return Problem(rule="interpolation", fact=first_line(error), place=Place(key=dotted(path)), hint=INTERPOLATIONS)
+        found = next((leaf for leaf in leaves(yaml.safe_load(text), ()) if not is_composable(leaf[1])), None)
+        path, fact = (found[0], f"{shown(found[1])} is no interpolation") if found else ((), first_line(error))
+        return Problem(rule="interpolation", fact=fact, place=Place(key=dotted(path)), hint=INTERPOLATIONS)
     except (yaml.YAMLError, ValueError) as error:
         return Problem(rule="yaml-syntax", fact=first_line(error), place=Place(), hint="check the quotes and braces")
 
@@ -318,6 +319,8 @@ def interpolation_problem(error: Exception, positions: Positions) -> Problem:
         fact = f'no key "{missing[1]}" to take a value from'
         near = suggestion(str(wanted[-1]), known_keys(wanted[:-1])) if wanted else ""
         hint = near if near.startswith("did") else hint
+    elif unknown := re.search(r"Unsupported interpolation type (\S+)", str(error)):
+        fact = f'no interpolation "{unknown[1]}:"; with a colon there is only oc.env'
     else:
         fact = first_line(error)
     return Problem(rule="interpolation", fact=fact, hint=hint, place=positions.place(path))

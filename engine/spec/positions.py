@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -99,7 +100,7 @@ def scan(text: str, name: str) -> Scan:
     try:
         root = read(yaml.compose, text)
     except yaml.MarkedYAMLError as error:
-        return syntax_problem(error, name)
+        return syntax_problem(error, name, text)
     except (yaml.YAMLError, ValueError) as error:
         return refused(name, "yaml-syntax", str(error).splitlines()[0], "a spec is UTF-8 text")
     except RecursionError:
@@ -132,8 +133,11 @@ def refused(name: str, rule: str, fact: str, hint: str) -> Scan:
     return Scan(spots={}, problems=(problem,))
 
 
-def syntax_problem(error: yaml.MarkedYAMLError, name: str) -> Scan:
-    """YAML's own complaint, at its own mark."""
+UNQUOTED = re.compile(r"""[:,\[]\s*([^\s"'#{}\[\],]*\$\{[^}\n]*\})""")
+
+
+def syntax_problem(error: yaml.MarkedYAMLError, name: str, text: str = "") -> Scan:
+    """YAML's own complaint, at its own mark; where an interpolation without quotes caused it, with that."""
     mark = error.problem_mark or error.context_mark
     place = Place(file=name, line=mark.line + 1 if mark else 1, column=mark.column + 1 if mark else 1)
     parts = [part for part in (error.problem, error.context) if part]
@@ -141,6 +145,10 @@ def syntax_problem(error: yaml.MarkedYAMLError, name: str) -> Scan:
         parts.reverse()
     fact = f"not YAML: {' '.join(parts)}"
     hint = "check the indentation, quotes and brackets here and on the line before"
+    line = text.splitlines()[place.line - 1] if place.line <= len(text.splitlines()) else ""
+    if (bare := UNQUOTED.search(line)) and bare.start(1) <= place.column:
+        place = replace(place, column=bare.start(1) + 1)
+        fact, hint = f"not YAML: in braces or brackets {bare[1]} ends at its `}}`", f'put it in quotes: "{bare[1]}"'
     return Scan(spots={}, problems=(Problem(rule="yaml-syntax", fact=fact, hint=hint, place=place),))
 
 

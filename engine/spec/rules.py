@@ -424,8 +424,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="sql",
         title="A query that DuckDB does not take",
-        why="The query of a sql transform is one SELECT over {source} that gives the same each time. It is bound to the "
-        "columns that the schema names; nothing of it is executed.",
+        why="The query of a sql transform is one SELECT over {source} that gives the same each time. It is bound to "
+        "the columns that the schema names; nothing of it is executed.",
         bad=Example(
             text="transform:\n  - {name: clean, uses: sql, data: [train, test],\n"
             '     with: {query: ▸"select *, dely > 15 as late from {source}"}}\n',

@@ -89,6 +89,7 @@ class Surroundings:
     metrics: tuple[str, ...]
     variables: frozenset[str]
     classes: Mapping[str, tuple[str, ...] | EngineError | None] = field(default_factory=dict)
+    tables: Mapping[str, Table | None] = field(default_factory=dict)
     queries: Queries = field(default_factory=dict)
 
 
@@ -149,13 +150,15 @@ def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str],
     named_schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
     schemas = {name: read_schema(schema, folder, shown) for name, schema in named_schemas.items()}
     plugins = {asked: look_up(asked, root) for asked in plugins_of(spec)}
+    tables = {name: table_of(schema) for name, schema in schemas.items()}
     trainer = plugins["trainer", spec.train.uses]
     named = constructed(trainer, (), spec.train.with_) if isinstance(trainer, Description) else ()
     return Surroundings(
         plugins=plugins,
         classes={one.name: look_into(one.name, root) for one in named},
         schemas=schemas,
-        queries=queries_of(spec, {name: table_of(schema) for name, schema in schemas.items()}),
+        tables=tables,
+        queries=queries_of(spec, tables),
         metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
     )

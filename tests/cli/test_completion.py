@@ -82,6 +82,10 @@ OFFERED = {
     "engine runs show numbers:": ["1"],
     "engine runs list --status re": ["refused"],
     "engine trace num": ["numbers"],
+    "engine validate --format s": ["sarif"],
+    "engine models promote numbers:1 --to ca": ["candidate", "canary"],
+    "engine lake ls lakefs://num": ["//numbers/"],
+    "engine lake ls lakefs://numbers/m": ["//numbers/main/"],
 }
 
 

@@ -215,3 +215,28 @@ def test_gitlab_gets_a_section_in_its_log(project: Project, answer: Answer, monk
     ((_, name, title),) = starts
     assert title == "Engine report: numbers passed"
     assert re.search(rf"\x1b\[0Ksection_end:\d+:{name}\r\x1b\[0K", found.err)
+
+
+def test_a_run_of_a_broken_spec_is_told_where_reports_were_asked_for(
+    project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    project.write({"evaluate.metrics": ["auk"]})
+    asked = [part for name in ("junit", "sarif", "md") for part in ("--report", f"{name}=out/report.{name}")]
+    found = answer(project.root, "run", "spec.yaml", "--inline", *asked)
+    assert found.code == 2
+    assert "::error file=spec.yaml,line=" in found.err
+    assert ElementTree.parse(project.root / "out/report.junit").getroot().get("failures") != "0"
+    assert json.loads((project.root / "out/report.sarif").read_text())["runs"][0]["results"]
+    assert "auk" in (project.root / "out/report.md").read_text()
+    assert "was not run" in (tmp_path / "summary.md").read_text()
+
+
+def test_data_that_is_not_there_is_told_to_github(
+    project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    found = answer(project.root, "run", "spec.yaml", "data.train.uri=lakefs://nowhere/main/a.csv", "--inline")
+    assert found.code == 2
+    assert "::error title=" in found.err

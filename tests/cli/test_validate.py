@@ -57,7 +57,7 @@ BESIDE = {
     "venv/pyvenv.cfg": "",
     "venv/spec.yaml": yaml.safe_dump(SPEC),
     "notes.txt": yaml.safe_dump(SPEC),
-    "empty.yaml": "",
+    "groups/empty.yaml": "",
     "bytes.yaml": "\x00\xff",
 }
 SPECS = {
@@ -66,6 +66,7 @@ SPECS = {
     "deep/typo.yml": "nam: x\ndata: {}\nfeatures: {}\ntarget: y\n",
     "grouped.yaml": "defaults:\n  - train: linear\n  - /data@data: flights\n  - _self_\nname: x\n",
     "nightly.yaml": "defaults: [a, _self_]\nname: nightly\n",
+    "emptied.yaml": "# a spec lies beside it\n",
     "quoted.yaml": '"name": x\n"data": {}\n"target": y\n',
 }
 
@@ -213,6 +214,19 @@ def test_github_gets_its_annotation_on_standard_output(project: Project, answer:
     found = answer(project.root, "validate", ".", "--format", "github")
     assert found.out.startswith("::error file=spec.yaml,line=16,col=9,title=plugin-unknown::train.uses: no trainer")
     assert found.code == 1
+
+
+def test_services_are_told_files_from_the_top_of_the_repository(
+    project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(TYPO)
+    top = project.root.parent
+    (top / ".git").mkdir()
+    below = f"{project.root.name}/spec.yaml"
+    github = answer(project.root, "validate", "spec.yaml", "--format", "github")
+    assert f"file={below}," in github.out
+    gitlab = answer(project.root, "validate", str(project.root / "spec.yaml"), "--format", "gitlab")
+    assert [issue["location"]["path"] for issue in json.loads(gitlab.out)] == [below]
 
 
 def test_several_files_are_written_at_once(project: Project, answer: Answer) -> None:

@@ -107,7 +107,15 @@ def test_github_gets_one_command_a_problem_whatever_it_says(checked: Sequence[Ch
     lines = github(checked).splitlines()
     places = {problem for one in checked for problem in one.problems}
     assert len(lines) == len(places)
-    assert all({"file", "line", "col", "title"} <= read(line)[1].keys() for line in lines)
+    assert all("title" in read(line)[1] for line in lines)
+
+
+def test_github_is_told_a_file_only_of_a_problem_that_is_in_one() -> None:
+    placed, loose = github([Checked(spec="a.yaml", problems=(TYPO, OVERRIDE))]).splitlines()
+    assert {"file", "line", "col"} <= read(placed)[1].keys()
+    assert read(loose)[1].keys() == {"title"}
+    on_input = replace(TYPO, place=replace(PLACE, file="-"))
+    assert read(github([Checked(spec="-", problems=(on_input,))]).strip())[1].keys() == {"title"}
 
 
 def test_github_puts_an_annotation_at_the_place() -> None:
@@ -138,6 +146,12 @@ def test_a_fingerprint_survives_moved_lines_and_nothing_else() -> None:
     assert len({fingerprints(problem)[0] for problem in (TYPO, *others)}) == 5
 
 
+def test_a_fingerprint_stays_when_an_item_comes_before_in_a_list() -> None:
+    third = replace(TYPO, place=replace(PLACE, key="evaluate.gates.3.metric"))
+    fourth = replace(TYPO, place=replace(PLACE, key="evaluate.gates.4.metric"))
+    assert fingerprints(third) == fingerprints(fourth)
+
+
 def test_no_two_problems_of_a_report_have_one_fingerprint() -> None:
     found = fingerprints(TYPO, replace(TYPO, place=replace(PLACE, line=9)))
     assert len(set(found)) == 2
@@ -163,7 +177,13 @@ def test_a_sarif_log_is_valid_by_the_published_schema(checked: Sequence[Checked]
 def test_a_sarif_log_describes_every_rule_with_its_help() -> None:
     rules = json.loads(sarif([]))["runs"][0]["tool"]["driver"]["rules"]
     assert [rule["id"] for rule in rules] == [rule.id for rule in RULES]
-    assert all(rule["helpUri"] == f"docs/rules.md#{rule['id']}" and rule["help"]["text"] for rule in rules)
+    assert all(f"engine validate --explain {rule['id']}" in rule["help"]["text"] for rule in rules)
+    assert all("Breaks it" in rule["help"]["markdown"] for rule in rules)
+
+
+def test_a_sarif_result_of_an_override_is_in_no_file() -> None:
+    (result,) = json.loads(sarif([Checked(spec="a.yaml", problems=(OVERRIDE,))]))["runs"][0]["results"]
+    assert all("physicalLocation" not in location for location in result["locations"])
 
 
 def test_a_sarif_result_is_at_its_place() -> None:

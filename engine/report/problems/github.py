@@ -16,5 +16,5 @@ def github(checked: Sequence[Checked]) -> str:
 def annotation(found: Located) -> str:
     """One command. Its message is the data of a command, so it cannot begin another one."""
     level = "error" if found.is_error else "warning"
-    where = {"file": found.path, "line": found.line, "col": found.column}
+    where = {"file": found.path, "line": found.line, "col": found.column} if found.is_placed else {}
     return command(level, found.message, **where, title=found.problem.rule)

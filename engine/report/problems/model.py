@@ -11,10 +11,11 @@ from pathlib import PurePath
 from engine.digest import digest_of
 from engine.errors import Problem
 from engine.report.clean import terminal
+from engine.spec.find import STANDARD_INPUT
 
 FORMATS = ("text", "json", "github", "gitlab", "sarif", "junit")
 ABSENT = "spec-missing"
-MOVING = re.compile(r":\d+:\d+|line \d+, column \d+")
+MOVING = re.compile(r":\d+:\d+|line \d+, column \d+|(?<=\.)\d+\b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,8 @@ class Located:
     """A problem in a file: ``path`` with ``/``, ``line`` and ``column`` from 1.
 
     One that is in no file (an override, a spec that is not there) is at the beginning of its spec, and says where it is
-    in its message. ``fingerprint`` stays when lines move: it is of the rule, the file, the key and the fact.
+    in its message; ``is_placed`` is false. ``fingerprint`` stays when lines move and when items come before it in a
+    list: it is of the rule, the file, the key without the numbers of items, and the fact.
     """
 
     problem: Problem
@@ -44,6 +46,7 @@ class Located:
     column: int
     message: str
     fingerprint: str
+    is_placed: bool = True
 
     @property
     def is_error(self) -> bool:
@@ -62,7 +65,8 @@ def located(checked: Sequence[Checked]) -> Iterator[Located]:
             seen.add(problem)
             in_file = problem.place.line > 0
             path = posix(problem.place.file if in_file else one.spec)
-            subject = (problem.rule, path, problem.place.key, MOVING.sub("", problem.fact))
+            key = ".".join(part for part in problem.place.key.split(".") if not part.isdigit())
+            subject = (problem.rule, path, key, MOVING.sub("", problem.fact))
             alike[subject] += 1
             yield Located(
                 problem=problem,
@@ -71,6 +75,7 @@ def located(checked: Sequence[Checked]) -> Iterator[Located]:
                 column=max(problem.place.column, 1),
                 message=message(problem, place="" if in_file else problem.place.file),
                 fingerprint=digest_of([*subject, alike[subject]]),
+                is_placed=in_file and path != STANDARD_INPUT,
             )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from engine.report.problems.model import Checked, Located, located
+from engine.report.problems.rules import fenced
 from engine.report.sarif import BRACKETS, SCHEMA, TOOL
-from engine.spec.rules import RULES, Rule
+from engine.spec.rules import RULES, Rule, plain
 
 LEVELS = {"error": "error", "warning": "warning"}
 BY_ID = {rule.id: index for index, rule in enumerate(RULES)}
@@ -29,13 +30,14 @@ def sarif(checked: Sequence[Checked]) -> str:
 
 
 def described(rule: Rule) -> dict[str, Any]:
-    """A rule with its explanation, and where it is written about."""
+    """A rule with its explanation and its examples."""
+    breaks, keeps = (fenced(plain(one.text), "" if one.command else "yaml") for one in (rule.bad, rule.good))
+    markdown = f"{rule.why}\n\nBreaks it:\n\n{breaks}\n\nKeeps it:\n\n{keeps}"
     return {
         "id": rule.id,
         "shortDescription": {"text": rule.title},
         "fullDescription": {"text": rule.why},
-        "help": {"text": rule.why, "markdown": f"{rule.why}\n\n[{rule.id}]({rule.anchor})"},
-        "helpUri": rule.anchor,
+        "help": {"text": f"{rule.why} See `engine validate --explain {rule.id}`.", "markdown": markdown},
         "defaultConfiguration": {"level": LEVELS[rule.severity]},
     }
 
@@ -44,16 +46,15 @@ def result(found: Located) -> dict[str, Any]:
     """One problem at its place."""
     key = found.problem.place.key
     logical = {"logicalLocations": [{"fullyQualifiedName": key}]} if key else {}
-    physical = {
-        "artifactLocation": {"uri": uri(found.path)},
-        "region": {"startLine": found.line, "startColumn": found.column},
-    }
+    region = {"startLine": found.line, "startColumn": found.column}
+    placed = {"artifactLocation": {"uri": uri(found.path)}, "region": region}
+    location = {**({"physicalLocation": placed} if found.is_placed else {}), **logical}
     return {
         "ruleId": found.problem.rule,
         "ruleIndex": BY_ID[found.problem.rule],
         "level": LEVELS[found.problem.severity],
         "message": {"text": found.message.translate(BRACKETS)},
-        "locations": [{"physicalLocation": physical, **logical}],
+        "locations": [location] if location else [],
         "partialFingerprints": {"engineProblem/v1": found.fingerprint},
     }
 
