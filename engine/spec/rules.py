@@ -649,7 +649,7 @@ RULES: tuple[Rule, ...] = (
             text="evaluate:\n  data: test\n  metrics: [roc_auc, ▸rmse]\n",
             says='"rmse" is for quantile and regression, and those before it are not; keep those of one kind of task',
         ),
-        good=Example(text="evaluate:\n  data: test\n  metrics: [mae, rmse]\n"),
+        good=Example(text="evaluate:\n  data: test\n  metrics: [roc_auc, brier]\n"),
     ),
     Rule(
         id="metric-plugin",
