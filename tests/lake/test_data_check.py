@@ -179,11 +179,19 @@ def test_every_source_that_is_bad_is_named_first(project: Project) -> None:
 
 
 def test_a_schema_that_pandera_does_not_accept_refuses(project: Project) -> None:
-    columns = {name: {"dtype": "no-such-type"} for name in ("x", "y", "z", "group")}
+    columns = {name: {"is_monotonic": {"increasing": True}} for name in ("x", "y", "z", "group")}
     (project.root / "schema.yaml").write_text(yaml.safe_dump({"schema_type": "dataframe", "columns": columns}))
     status, text = ask(project)
     assert status == 422
     assert "Traceback" not in text
+
+
+def test_a_schema_with_a_data_type_that_is_none_is_a_problem_of_the_spec(project: Project) -> None:
+    columns = {name: {"dtype": "int65"} for name in ("x", "y", "z", "group")}
+    (project.root / "schema.yaml").write_text(yaml.safe_dump({"schema_type": "dataframe", "columns": columns}))
+    status, text = ask(project)
+    assert status == 400
+    assert 'no data type "int65"' in text
 
 
 @pytest.mark.parametrize(
