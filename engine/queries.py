@@ -208,9 +208,8 @@ def require_steady(tree: Node, columns: set[str]) -> None:
     Raises:
         PluginFailed: for the first of them.
     """
-    unsteady = unsteady_functions()
     for node in walk(tree):
-        name = unsteady_name(node, unsteady, {column.lower() for column in columns})
+        name = unsteady_name(node, {column.lower() for column in columns})
         if name:
             hint = "put such values into the data, so that the same data gives the same result"
             raise PluginFailed(f"{name} is refused: it differs from run to run", hint=hint, key=KEY)
@@ -220,11 +219,11 @@ def require_steady(tree: Node, columns: set[str]) -> None:
             raise PluginFailed("a sample without a seed is refused: it differs from run to run", hint=hint, key=KEY)
 
 
-def unsteady_name(node: Node, unsteady: frozenset[str], columns: set[str]) -> str:
+def unsteady_name(node: Node, columns: set[str]) -> str:
     """The unsteady function that a node calls, or nothing."""
     if node.get("class") == "FUNCTION":
         name = str(node["function_name"]).lower()
-        if name in unsteady or (name == "age" and len(node["arguments"]) == 1):
+        if name in unsteady_functions() or (name == "age" and len(node["arguments"]) == 1):
             return f"{name}()"
     if node.get("class") == "COLUMN_REF":
         name = str(node["column_names"][-1]).lower()

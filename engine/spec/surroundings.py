@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -193,9 +194,15 @@ def queries_of(spec: Spec, tables: Mapping[str, Table | None]) -> Queries:
             if not isinstance(query, str) or PLACEHOLDER not in query:
                 table = None
                 continue
-            found[index, source] = bound(query, table)
+            found[index, source] = bound_once(query, None if table is None else tuple(table.items()))
             table = found[index, source].columns
     return found
+
+
+@cache
+def bound_once(query: str, columns: tuple[tuple[str, str], ...] | None) -> Query:
+    """As :func:`bound`: the sources of a spec mostly have the same columns."""
+    return bound(query, None if columns is None else dict(columns))
 
 
 def bound(query: str, table: Table | None) -> Query:
