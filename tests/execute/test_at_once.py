@@ -141,10 +141,11 @@ def test_a_fresh_run_waits_and_then_executes_again(project: Project) -> None:
 
 
 def test_a_failed_run_does_not_answer_whoever_waited_for_it(project: Project) -> None:
-    broken = (*HELD, "target=group")
-    first = begin(project.root, *RUN, *broken, "--inline")
+    trainer = project.root / "my_trainer.py"
+    trainer.write_text(trainer.read_text().replace(WAITS, f"{WAITS}\n            helper.broken()"))
+    first = begin(project.root, *RUN, *HELD, "--inline")
     first.says("mode sleep")
-    second = begin(project.root, *RUN, *broken, "--inline")
+    second = begin(project.root, *RUN, *HELD, "--inline")
     second.says("waiting for process")
     go_on(project)
     one, two = first.wait().json, second.wait().json
