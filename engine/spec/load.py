@@ -206,25 +206,28 @@ def compose(main: Path, shown: str, overrides: tuple[str, ...], given: str | Non
         return failure(Problem(rule="yaml-syntax", fact=fact, place=place, hint="a spec is UTF-8 text"))
     seen = scan(text, shown)
     plain = not overrides and not needs_hydra(text, seen.spots)
-    if seen.problems and not (plain and all(problem.rule == TWICE for problem in seen.problems)):
+    if any(problem.rule != TWICE for problem in seen.problems):
         return Composed(problems=seen.problems)
+    twice = bool(seen.problems)
     layer = Layer(name=shown, spots=seen.spots)
     if plain:
-        composed = finish(raw_values(text, twice=bool(seen.problems)), Positions(layers=(layer,)), (main,))
+        composed = finish(raw_values(text, twice=twice), Positions(layers=(layer,)), (main,))
     else:
-        if given is not None:
-            keep_in_memory(main.name, given)
-        composed = compose_with_hydra(main, text, layer, overrides)
+        source = main
+        if given is not None or twice:  # Hydra would refuse the file itself
+            source = main.with_name(IN_NO_FILE)
+            keep_in_memory(source.name, text, twice=twice)
+        composed = compose_with_hydra(source, text, layer, overrides)
     texts = {main: digest_of_text(text), **composed.grounds.texts}
     problems = (*seen.problems, *composed.problems)
     return replace(composed, problems=problems, grounds=replace(composed.grounds, texts=texts))
 
 
-def keep_in_memory(name: str, text: str) -> None:
-    """Let Hydra find a spec that is in no file."""
+def keep_in_memory(name: str, text: str, *, twice: bool) -> None:
+    """Let Hydra find a spec that is in no file, or not as it is there."""
     from hydra.core.config_store import ConfigStore
 
-    values = raw_values(text)
+    values = raw_values(text, twice=twice)
     if not isinstance(values, Problem):
         ConfigStore.instance().store(name=name, node=values)
 
