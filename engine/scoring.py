@@ -91,7 +91,9 @@ def file_table(path: Path) -> Table:
     """
     if not path.is_file():
         near = [item.name for item in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise UsageError(f'no file "{path}"', hint=suggestion(path.name, near) or f"or name a {SCHEME} URI")
+        close = suggestion(path.name, near)
+        hint = close if close.startswith("did you mean") else f"name a file, or data in the lake: {SCHEME}..."
+        raise UsageError(f'no file "{path}"', hint=hint)
     import mmap
 
     with path.open("rb") as file:
@@ -177,7 +179,11 @@ def scored(loaded: Loaded, table: Table, told: Told) -> Iterator[pa.Table]:
             row = min(refused)
             fact = f"row {start + row:,}: {refused[row]}"
             more = f" ({len(refused):,} such rows in this batch)" if len(refused) > 1 else ""
-            raise SchemaViolated(fact + more, place=table.shown, hint="mend the rows, or leave them out")
+            raise SchemaViolated(
+                fact + more,
+                place=table.shown,
+                hint="mend the rows or leave them out; new categories may pass: `serve.unknown_category: pass`",
+            )
         found = prediction(loaded.session.run(columns))
         yield with_predictions(rows, found.label, found.scores, classes)
         start += rows.num_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.cli import view
-from engine.errors import Failed, NotFound, UsageError
+from engine.errors import YES, Failed, NotFound, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,13 +84,12 @@ def command(
     )
     if mine is not None:
         run(refs, source, gate, place, mine.cells, mine.report)
-        return interrupted()
+        return YES
     with counting(home.path / "serve" / "cells") as cells:
         if count == 1:
-            run(refs, source, gate, place, cells, told)
-            return interrupted()
+            return ended(run(refs, source, gate, place, cells, told))
         again = [sys.executable, "-m", "engine.cli.main", *sys.argv[1:]]
-        return supervise(again, listening, remote, cells, told) or interrupted()
+        return ended(supervise(again, listening, remote, cells, told))
 
 
 def origin_of(text: str) -> str:
@@ -103,9 +103,18 @@ def origin_of(text: str) -> str:
     return text
 
 
-def interrupted() -> int:
-    """A server ends when it is told to, as every command that is."""
-    raise KeyboardInterrupt
+def ended(number: int) -> int:
+    """The exit code of a server: 0 when a service manager ended it, by SIGTERM; Ctrl-C interrupts it as any command.
+
+    Raises:
+        KeyboardInterrupt: then.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number < 0:
+        return -number
+    view.note("stopped")
+    return YES
 
 
 def chosen(home: Home, models: Sequence[str]) -> list[ModelRef]:

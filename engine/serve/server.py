@@ -113,10 +113,19 @@ class WithoutPandas(MetaPathFinder):
             raise ModuleNotFoundError("a server has no use for pandas", name=fullname)
 
 
+def end(ended: asyncio.Future[int], number: int) -> None:
+    """What a signal does: the first one counts."""
+    if not ended.done():
+        ended.set_result(number)
+
+
 async def serve(
     refs: Sequence[ModelRef], source: Source, gate: Gate, place: Place, folder: Path, told: Callable[[], None]
-) -> None:
+) -> int:
     """Serve until SIGTERM or SIGINT; ``told`` is called when everything is ready. ``folder`` holds the counts.
+
+    Returns:
+        The number of the signal.
 
     Raises:
         EngineError: when a model cannot be loaded, or the certificate cannot be used.
@@ -126,9 +135,9 @@ async def serve(
     cells = Cells(folder / f"{os.getpid()}.cells")
     plane = DataPlane(refs, source, cells, threads_for(place.limits.workers))
     context = place.certificate.context() if place.certificate else None
-    ended = asyncio.Event()
+    ended: asyncio.Future[int] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, end, ended, number)
     try:
         await loop.run_in_executor(None, plane.start, loop)
         site = Site(
@@ -147,7 +156,7 @@ async def serve(
         remote = await grpc_server(plane, gate, place)
         sweeping = loop.create_task(sweep(site))
         told()
-        await ended.wait()
+        asked = await ended
         server.close()
         leaving = loop.create_task(remote.stop(DRAIN_SECONDS)) if remote is not None else None
         await drain(site)
@@ -160,6 +169,7 @@ async def serve(
         await asyncio.sleep(0)
     finally:
         await loop.run_in_executor(None, plane.close)
+    return asked
 
 
 async def drain(site: Site) -> None:
@@ -213,7 +223,7 @@ async def grpc_server(plane: DataPlane, gate: Gate, place: Place) -> Any:
 
 def run(
     refs: Sequence[ModelRef], source: Source, gate: Gate, place: Place, folder: Path, told: Callable[[], None]
-) -> None:
+) -> int:
     """:func:`serve` in an event loop of its own, in a process that does nothing else."""
     sys.meta_path.insert(0, WithoutPandas())
-    uvloop.run(serve(refs, source, gate, place, folder, told))
+    return uvloop.run(serve(refs, source, gate, place, folder, told))

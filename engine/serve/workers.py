@@ -94,9 +94,9 @@ def supervise(
     """Run a worker on each socket until SIGTERM or SIGINT; ``told`` is called when all of them are ready.
 
     Returns:
-        0, or the exit code of a worker that did not live.
+        The number of the signal; when a worker did not live, its exit code, negative.
     """
-    asked = []
+    asked: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
         asked.append(number)
@@ -118,11 +118,11 @@ def supervise(
             if process.poll() is None:
                 continue
             if time.monotonic() - since < SHORTEST_LIFE:
-                code = process.returncode or 1
+                code = -abs(process.returncode or 1)
                 break
             born[place] = (worker(command, posts[place]), time.monotonic())
     stop([process for process, _ in born])
-    return code
+    return code or asked[0]
 
 
 def worker(command: Sequence[str], post: Post) -> subprocess.Popen[bytes]:
