@@ -13,6 +13,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -256,7 +257,8 @@ class Parameter:
 class Description:
     """What a component's source says of it. ``open_ended`` is true when it takes any keyword.
 
-    ``documentation`` is its whole docstring, ``summary`` the first paragraph of it.
+    ``documentation`` is its whole docstring, ``summary`` the first paragraph of it; ``sources`` are the modules that
+    were read for it: its own, and those of its bases.
     """
 
     reference: Reference
@@ -266,6 +268,7 @@ class Description:
     file: Path
     line: int
     documentation: str = ""
+    sources: Mapping[str, Path] = field(default_factory=dict)
 
 
 @cache
@@ -358,11 +361,12 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
     path = source_of(reference.module, roots)
     if path is None:
         raise NotFound("module", reference.module, hint="it is looked for in the project and in the environment")
-    tree = parsed(path)
-    definitions = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    definition = definitions.get(reference.attribute)
-    if definition is None:
-        raise NotFound(f"class or function in {path.name}", reference.attribute, definitions)
+    sources = {reference.module: path}
+    definitions = definitions_in(path, tuple(roots), sources)
+    own = {node.name for node in parsed(path).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    if reference.attribute not in own:
+        raise NotFound(f"class or function in {path.name}", reference.attribute, own)
+    definition = definitions[reference.attribute]
     parameters, open_ended = signature(definition, definitions)
     doc = ast.get_docstring(definition) or ""
     return Description(
@@ -373,7 +377,35 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
         file=path,
         line=definition.lineno,
         documentation=doc,
+        sources=sources,
     )
+
+
+def definitions_in(path: Path, roots: Sequence[Path], sources: dict[str, Path]) -> Definitions:
+    """The classes and functions of a source file, with those that bases of its classes are imported from.
+
+    ``sources`` gets the modules that were read for that; what cannot be found, or does not parse, has no bases.
+    """
+    tree = parsed(path)
+    own = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    bases = {
+        base.id
+        for node in own.values()
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        if isinstance(base, ast.Name)
+    }
+    found: dict[str, ast.ClassDef | ast.FunctionDef] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom) or node.level or node.module is None or node.module in sources:
+            continue
+        wanted = {alias.name for alias in node.names if (alias.asname or alias.name) in bases - own.keys()}
+        elsewhere = source_of(node.module, roots) if wanted else None
+        if elsewhere is not None and elsewhere.suffix == ".py":
+            sources[node.module] = elsewhere
+            with suppress(UsageError):
+                found |= definitions_in(elsewhere, roots, sources)
+    return {**found, **own}
 
 
 def parsed(path: Path) -> ast.Module:

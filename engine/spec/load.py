@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from engine.errors import EngineError, NotFound, Place, Problem, SpecInvalid, suggestion
-from engine.plugins import find, source_of
+from engine.plugins import describe, find, source_of
 from engine.spec.checks import findings_of, placed
 from engine.spec.grounds import Grounds, Shelf, digest_now, digest_of_text
 from engine.spec.kept import composition_before, keep_composition
@@ -134,8 +134,7 @@ def grounds_of(spec: Spec, composed: Composed, folder: Path, root: Path) -> Grou
     sources: dict[str, Path] = {}
     for kind, uses in plugins_of(spec):
         with suppress(EngineError):
-            module = find(kind, uses).module
-            sources |= {module: path} if (path := source_of(module, roots)) else {}
+            sources |= describe(find(kind, uses), roots).sources
     for module in named_modules(spec.train.with_):
         sources |= {module: path} if (path := source_of(module, roots)) else {}
     schemas = [folder / source.schema_ for source in spec.data.values() if isinstance(source.schema_, str)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import NotFound
 from engine.plugins import Description, describe, find
 
 SOURCE = '''
@@ -109,7 +110,28 @@ def test_the_summary_is_the_classs_own(tmp_path: Path) -> None:
     assert described(tmp_path, "Same").summary == "Takes what all take."
 
 
-@pytest.mark.parametrize("name", ["ks", "chi2"])
+def test_a_base_that_is_imported_says_what_it_takes_and_its_source_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bases.py").write_text(
+        "from further import Root\n\nraise RuntimeError\n\n\nclass Base(Root):\n    depth: int = 3\n"
+    )
+    (tmp_path / "further.py").write_text("from bases import Base\n\n\nclass Root:\n    seconds: float\n")
+    (tmp_path / "shapes.py").write_text("from bases import Base as Above\n\n\nclass Own(Above):\n    rate: float\n")
+    with pytest.raises(NotFound):
+        describe(find("trainer", "shapes:Above"), [tmp_path])
+    (tmp_path / "shapes.py").write_text("from bases import Base\n\n\nclass Own(Base):\n    rate: float\n")
+    found = describe(find("trainer", "shapes:Own"), [tmp_path])
+    assert [item.name for item in found.parameters] == ["seconds", "depth", "rate"]
+    assert sorted(found.sources) == ["bases", "further", "shapes"]
+
+
+def test_a_base_whose_source_does_not_parse_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bases.py").write_text("class Base(:\n")
+    (tmp_path / "shapes.py").write_text("from bases import Base\n\n\nclass Own(Base):\n    rate: float\n")
+    found = describe(find("trainer", "shapes:Own"), [tmp_path])
+    assert [item.name for item in found.parameters] == ["rate"]
+
+
+@pytest.mark.parametrize("name", ["ks", "chi2", "wasserstein", "unseen", "missing"])
 def test_the_shipped_detectors_say_what_they_take(name: str) -> None:
     found = describe(find("detector", name))
     assert [item.name for item in found.parameters] == ["p_val", "features", "correction", "reference_rows"]

@@ -6,6 +6,7 @@ divided by the number of features, so that ``p_val`` bounds the rate of false al
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -74,10 +75,10 @@ class UnivariateDetector:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Univariate:
-    """A test on each feature of one role. ``instead`` is the detector for the other role."""
+    """A test on each feature of some roles. ``instead`` is the detector for the others."""
 
-    role: ClassVar[Role]
-    instead: ClassVar[str]
+    roles: ClassVar[tuple[Role, ...]]
+    instead: ClassVar[str] = ""
 
     p_val: float = 0.05
     features: list[str] | None = None
@@ -89,10 +90,14 @@ class Univariate:
         require_option("correction", self.correction, CORRECTIONS)
         require_ranges(self.p_val, self.reference_rows)
 
-    @staticmethod
-    def test(reference: pa.Table, feature: Feature) -> Test:
+    @classmethod
+    @abstractmethod
+    def restored_test(cls, reference: pa.Table, feature: Feature, parameters: Mapping[str, object]) -> Test:
         """The test of one feature against its reference."""
-        raise NotImplementedError
+
+    def parameters(self) -> dict[str, object]:
+        """What :meth:`restored_test` needs beside the reference."""
+        return {}
 
     def fit(self, reference: pa.Table, features: Sequence[Feature], seed: int) -> UnivariateDetector:
         """Keep the reference of the watched features.
@@ -100,13 +105,14 @@ class Univariate:
         Raises:
             PluginFailed: for a feature that is not there, of the other role or without values.
         """
-        watched = chosen(features, self.features, (self.role,), instead=self.instead)
+        watched = chosen(features, self.features, self.roles, instead=self.instead)
         kept = sampled(reference, watched, self.reference_rows, seed)
-        return self.restore({"p_val": self.p_val, "correction": self.correction, "features": described(watched)}, kept)
+        own = {"p_val": self.p_val, "correction": self.correction, "features": described(watched)}
+        return self.restore({**own, **self.parameters()}, kept)
 
     def restore(self, parameters: Mapping[str, object], reference: pa.Table) -> UnivariateDetector:
         """The detector whose state this is; the same verdicts."""
-        tests = {feature.name: self.test(reference, feature) for feature in restored(parameters)}
+        tests = {item.name: self.restored_test(reference, item, parameters) for item in restored(parameters)}
         return UnivariateDetector(tests=tests, parameters=parameters, reference=reference)
 
 
@@ -117,11 +123,11 @@ class KolmogorovSmirnov(Univariate):
     as float32, which is what a server sees. ``reference_rows``: of a longer reference so many are drawn by the seed.
     """
 
-    role = "numeric"
+    roles = ("numeric",)
     instead = "chi2"
 
-    @staticmethod
-    def test(reference: pa.Table, feature: Feature) -> Test:
+    @classmethod
+    def restored_test(cls, reference: pa.Table, feature: Feature, _: Mapping[str, object]) -> Test:
         """The test of one feature against its reference, which is sorted once.
 
         Raises:
@@ -144,11 +150,11 @@ class ChiSquare(Univariate):
     reference never had counts as one of its own. ``reference_rows``: of a longer reference so many are drawn.
     """
 
-    role = "categorical"
+    roles = ("categorical",)
     instead = "ks"
 
-    @staticmethod
-    def test(reference: pa.Table, feature: Feature) -> Test:
+    @classmethod
+    def restored_test(cls, reference: pa.Table, feature: Feature, _: Mapping[str, object]) -> Test:
         """The test of one feature against the counts of its reference.
 
         Raises:

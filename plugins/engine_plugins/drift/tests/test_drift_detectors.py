@@ -12,6 +12,8 @@ from scipy import stats
 
 from engine.plugins import Detector, Feature, PluginFailed
 from engine_plugins.drift.detectors import ChiSquare, KolmogorovSmirnov
+from engine_plugins.drift.distances import JensenShannon, PopulationStability, Wasserstein
+from engine_plugins.drift.shares import MissingValues, UnseenCategories
 
 FEATURES = (
     Feature(name="delay", role="numeric", datatype="FP32"),
@@ -19,7 +21,16 @@ FEATURES = (
     Feature(name="carrier", role="categorical", datatype="BYTES"),
     Feature(name="gate", role="categorical", datatype="INT64"),
 )
-DETECTORS: list[Detector] = [KolmogorovSmirnov(), ChiSquare(), KolmogorovSmirnov(correction="none", p_val=0.01)]
+DETECTORS: list[Detector] = [
+    KolmogorovSmirnov(),
+    ChiSquare(),
+    KolmogorovSmirnov(correction="none", p_val=0.01),
+    PopulationStability(),
+    JensenShannon(bins=20),
+    Wasserstein(),
+    UnseenCategories(),
+    MissingValues(),
+]
 
 
 def flights(rows: int, seed: int, shift: float = 0.0, carriers: tuple[str, ...] = ("AA", "DL", "UA")) -> pa.Table:
@@ -69,7 +80,9 @@ def test_a_restored_detector_gives_the_same_verdict(detector: Detector, shift: f
     assert restored.predict(window) == fitted.predict(window)
 
 
-@pytest.mark.parametrize("detector", [KolmogorovSmirnov(), ChiSquare()])
+@pytest.mark.parametrize(
+    "detector", [KolmogorovSmirnov(), ChiSquare(), PopulationStability(), JensenShannon(), Wasserstein()]
+)
 def test_false_alarms_are_as_rare_as_p_val_says(detector: Detector) -> None:
     fitted = detector.fit(flights(50_000, 1), FEATURES, 7)
     alarms = [fitted.predict(flights(400, seed)).drift for seed in range(100, 300)]
@@ -184,3 +197,85 @@ def test_a_window_without_a_column_is_refused() -> None:
     fitted = KolmogorovSmirnov().fit(flights(50, 1), FEATURES, 0)
     with pytest.raises(PluginFailed, match='the window has no column "hour"'):
         fitted.predict(flights(50, 2).drop_columns(["hour"]))
+
+
+NULL = {
+    "psi": PopulationStability(p_val=0.05, correction="none", features=["delay"]),
+    "psi of categories": PopulationStability(p_val=0.05, correction="none", features=["carrier"]),
+    "js": JensenShannon(p_val=0.05, correction="none", features=["delay"]),
+    "js of few values": JensenShannon(p_val=0.05, correction="none", features=["hour"]),
+    "wasserstein": Wasserstein(p_val=0.05, correction="none", features=["delay"]),
+    "wasserstein of few values": Wasserstein(p_val=0.05, correction="none", features=["hour"]),
+    "missing": MissingValues(p_val=0.05, correction="none", features=["delay"]),
+}
+
+
+@pytest.mark.parametrize("name", NULL)
+@pytest.mark.parametrize("rows", [200, 1_000])
+def test_a_p_value_is_what_it_says_when_nothing_changed(name: str, rows: int) -> None:
+    found: list[float] = []
+    for seed in range(60):  # as many references as there are: of one alone every window is about the same
+        fitted = NULL[name].fit(with_gaps(flights(2_000, 1_000 + seed), seed), FEATURES, seed)
+        for window in range(10):
+            own = 10_000 * (seed + 1) + window
+            table = with_gaps(flights(rows, own), own + 5_000)
+            found += fitted.predict(table).p_val.values()
+    low, high = stats.binom.interval(0.9999, len(found), 0.05)
+    alarms = sum(value < 0.05 for value in found)
+    assert low * 0.6 <= alarms <= high * 1.3  # the windows of one reference are alike; an exact test is careful
+
+
+def with_gaps(table: pa.Table, seed: int) -> pa.Table:
+    """A table with one of a hundred delays missing."""
+    gone = np.random.default_rng(seed).random(table.num_rows) < 0.01
+    delays = pa.array(np.where(gone, np.nan, table.column("delay").to_numpy()), from_pandas=True)
+    return table.set_column(0, "delay", delays)
+
+
+SHIFTED: list[tuple[Detector, str, float]] = [
+    (PopulationStability(), "delay", 0.2),
+    (JensenShannon(), "delay", 0.02),
+    (Wasserstein(), "delay", 0.5),
+]
+
+
+@pytest.mark.parametrize(("detector", "column", "least"), SHIFTED)
+def test_a_shift_is_found_with_its_distance(detector: Detector, column: str, least: float) -> None:
+    verdict = detector.fit(flights(5_000, 1), FEATURES, 7).predict(flights(1_000, 2, shift=0.6))
+    assert verdict.drifted == (column,)
+    assert verdict.distance[column] > least
+
+
+def test_the_wasserstein_distance_is_that_of_scipy_in_standard_deviations() -> None:
+    before, after = flights(3_000, 1), flights(700, 2, 0.3)
+    found = Wasserstein().fit(before, FEATURES, 0).predict(after).distance["delay"]
+    sides = [table.column("delay").to_numpy().astype(np.float32).astype(np.float64) for table in (before, after)]
+    assert found == pytest.approx(stats.wasserstein_distance(*sides) / np.std(sides[0]))
+
+
+def test_a_new_category_is_unseen_and_a_rare_one_is_expected() -> None:
+    fitted = UnseenCategories().fit(flights(3_000, 1), FEATURES, 7)
+    assert fitted.predict(flights(500, 2)).drifted == ()
+    verdict = fitted.predict(flights(500, 2, carriers=("AA", "DL", "UA", "WN")))
+    assert verdict.drifted == ("carrier",)
+    assert verdict.distance["carrier"] == pytest.approx(0.25, abs=0.08)
+
+
+def test_values_that_are_no_longer_there_are_missed() -> None:
+    fitted = MissingValues().fit(flights(3_000, 1), FEATURES, 7)
+    window = flights(500, 2)
+    gaps = pa.array([None if index % 10 == 0 else "AA" for index in range(500)])
+    verdict = fitted.predict(window.set_column(2, "carrier", gaps))
+    assert verdict.drifted == ("carrier",)
+    assert verdict.distance["carrier"] == pytest.approx(0.1)
+
+
+def test_a_reference_of_one_value_notices_any_other() -> None:
+    same = pa.table({"delay": [3.0] * 200, "hour": [1.0] * 200, "carrier": ["AA"] * 200, "gate": [1] * 200})
+    other = pa.table({"delay": [2.0] * 200, "hour": [1.0] * 200, "carrier": ["DL"] * 200, "gate": [1] * 200})
+    for detector in (PopulationStability(), JensenShannon()):
+        fitted = detector.fit(same, FEATURES, 0)
+        assert fitted.predict(same).drifted == ()
+        assert set(fitted.predict(other).drifted) == {"delay", "carrier"}
+    fitted = Wasserstein().fit(same, FEATURES, 0)
+    assert fitted.predict(other).drifted == ("delay",)
