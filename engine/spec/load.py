@@ -101,7 +101,8 @@ def load(
     here = folder or Path.cwd()
     main = find_spec(path, here) if text is None else here.resolve() / IN_NO_FILE
     root = project_root(main)
-    composed = composed_once(main, shown, tuple(overrides), text, root, keeping(root))
+    shelf = keeping(root)
+    composed = composed_once(main, shown, tuple(overrides), text, root, shelf)
     wrong = [problem for problem in composed.problems if problem.severity == "error"]
     if wrong and (not composed.values or any(problem.rule != TWICE for problem in wrong)):
         raise SpecInvalid(in_order(composed.problems))
@@ -110,7 +111,7 @@ def load(
     found = list(parsed.problems)
     grounds = grounds_of(spec, composed, main.parent, root) if spec is not None and composed.repeatable else None
     if spec is not None:
-        findings = findings_of(spec, survey(spec, main.parent, root, os.environ, Path(shown).parent))
+        findings = findings_of(spec, survey(spec, main.parent, root, os.environ, Path(shown).parent, shelf))
         found += [placed(finding, composed) for finding in findings if not parsed.is_about_removed(finding.path)]
     problems = in_order([*composed.problems, *found])
     if spec is None or any(problem.severity == "error" for problem in problems):

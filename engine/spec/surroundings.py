@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any, Literal
 import yaml
 
 from engine.classes import parameters_of
-from engine.errors import EngineError, Place, Problem
+from engine.errors import EngineError, Place, Problem, Suggestion
 from engine.plugins import Description, Kind, PluginFailed, describe, find, names
-from engine.queries import PLACEHOLDER, UNKNOWN, ColumnAbsent, require_query, result_of
+from engine.queries import KEY, PLACEHOLDER, UNKNOWN, ColumnAbsent, require_query, result_of
+from engine.spec.grounds import Shelf
 from engine.spec.model import KeyPath, Spec
 from engine.spec.positions import Layer, Positions, Spot, read, scan
 from engine.spec.project import source_roots
@@ -141,12 +144,20 @@ def nested(one: Constructed) -> Iterator[Constructed]:
                 yield from nested(replace(one, path=(*one.path, one.given, *below), values=item))
 
 
-def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str], shown: Path = Path()) -> Surroundings:
+def survey(
+    spec: Spec,
+    folder: Path,
+    root: Path,
+    environment: Mapping[str, str],
+    shown: Path = Path(),
+    shelf: Shelf | None = None,
+) -> Surroundings:
     """Read what the checks of ``spec`` need.
 
     Args:
         folder: the spec's own; ``root`` is the project's.
         shown: how messages name ``folder``.
+        shelf: where what was found out is kept.
     """
     named_schemas = {name: source.schema_ for name, source in spec.data.items() if source.schema_}
     schemas = {name: read_schema(schema, folder, shown) for name, schema in named_schemas.items()}
@@ -159,7 +170,7 @@ def survey(spec: Spec, folder: Path, root: Path, environment: Mapping[str, str],
         classes={one.name: look_into(one.name, root) for one in named},
         schemas=schemas,
         tables=tables,
-        queries=queries_of(spec, tables),
+        queries=queries_of(spec, tables, shelf),
         metrics=tuple(sorted({*METRICS, *names("metric")})),
         variables=frozenset(environment),
     )
@@ -178,11 +189,12 @@ def table_of(schema: SchemaFile) -> Table | None:
     }
 
 
-def queries_of(spec: Spec, tables: Mapping[str, Table | None]) -> Queries:
+def queries_of(spec: Spec, tables: Mapping[str, Table | None], shelf: Shelf | None = None) -> Queries:
     """What each ``sql`` transform gives over each of its sources, one after the other.
 
     Args:
         tables: by source, the columns that its data has.
+        shelf: where what was found out is kept: DuckDB takes as long to load as everything else.
     """
     found: dict[tuple[int, str], Query] = {}
     for source in spec.data:
@@ -194,15 +206,44 @@ def queries_of(spec: Spec, tables: Mapping[str, Table | None]) -> Queries:
             if not isinstance(query, str) or PLACEHOLDER not in query:
                 table = None
                 continue
-            found[index, source] = bound_once(query, None if table is None else tuple(table.items()))
+            found[index, source] = bound_once(query, None if table is None else tuple(table.items()), shelf)
             table = found[index, source].columns
     return found
 
 
 @cache
-def bound_once(query: str, columns: tuple[tuple[str, str], ...] | None) -> Query:
-    """As :func:`bound`: the sources of a spec mostly have the same columns."""
-    return bound(query, None if columns is None else dict(columns))
+def bound_once(query: str, columns: tuple[tuple[str, str], ...] | None, shelf: Shelf | None) -> Query:
+    """As :func:`bound`, from the shelf or this process: the sources of a spec mostly have the same columns."""
+    question = ["query", query, None if columns is None else [list(column) for column in columns]]
+    kept = shelf.take(question) if shelf else None
+    with suppress(LookupError, TypeError, ValueError):
+        if kept is not None:
+            return query_from(kept)
+    found = bound(query, None if columns is None else dict(columns))
+    if shelf:
+        shelf.put(question, json.dumps(document_of(found)).encode())
+    return found
+
+
+def document_of(query: Query) -> dict[str, Any]:
+    """What was found out of a query as JSON."""
+    error = query.error
+    said = None if error is None else [isinstance(error, ColumnAbsent), error.fact, *hint_parts(error.hint)]
+    return {"columns": None if query.columns is None else dict(query.columns), "error": said}
+
+
+def hint_parts(hint: str) -> list[Any]:
+    """A hint as JSON: its text, and for a suggestion the names behind it."""
+    return [str(hint), list(getattr(hint, "known", ())), getattr(hint, "nearest", None)]
+
+
+def query_from(document: Mapping[str, Any]) -> Query:
+    """The query that :func:`document_of` wrote."""
+    if document["error"] is None:
+        return Query(columns=document["columns"])
+    is_absent, fact, *hint = document["error"]
+    kind = ColumnAbsent if is_absent else PluginFailed
+    return Query(error=kind(fact, hint=Suggestion(*hint), key=KEY))
 
 
 def bound(query: str, table: Table | None) -> Query:

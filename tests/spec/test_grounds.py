@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from engine.errors import Problem
+from engine.spec import surroundings
 from engine.spec.grounds import MOST, Shelf, keep_warnings, root_of, shelf_of, warnings_before
 from engine.spec.load import load
 from projects import SCHEMA, Done, Project, engine, make_project
@@ -170,3 +171,16 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
 def test_a_sweep_composes_each_of_its_runs_by_itself(project: Project) -> None:
     found = engine(project.root, "run", SPEC, "-m", "seed=1,2", "--inline", "--json").json
     assert len({run["run_id"] for run in found["runs"]}) == 2
+
+
+def test_what_duckdb_said_of_a_query_is_kept_and_said_again_without_it(
+    project: Project, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "select *, xx > 1 as b from {source}"
+    project.write({"transform": [{"name": "t", "uses": "sql", "data": ["train", "test"], "with": {"query": query}}]})
+    first = answer(project.root, "validate", SPEC)
+    assert 'a column "xx" that is not there' in first.out
+    surroundings.bound_once.cache_clear()
+    monkeypatch.setattr(surroundings, "bound", lambda *_: pytest.fail("DuckDB is asked again"))
+    again = answer(project.root, "validate", SPEC, "--", "seed=9")
+    assert (again.code, again.out) == (first.code, first.out)
