@@ -258,7 +258,8 @@ class Description:
     """What a component's source says of it. ``open_ended`` is true when it takes any keyword.
 
     ``documentation`` is its whole docstring, ``summary`` the first paragraph of it; ``sources`` are the modules that
-    were read for it: its own, and those of its bases.
+    were read for it: its own, and those of its bases; ``constants`` are what a class and its bases set to a literal, as
+    a detector says which ``roles`` of features it is for.
     """
 
     reference: Reference
@@ -269,6 +270,7 @@ class Description:
     line: int
     documentation: str = ""
     sources: Mapping[str, Path] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache
@@ -378,7 +380,25 @@ def describe(reference: Reference, roots: Iterable[Path] = ()) -> Description:
         line=definition.lineno,
         documentation=doc,
         sources=sources,
+        constants=constants(definition, definitions),
     )
+
+
+def constants(definition: ast.ClassDef | ast.FunctionDef, definitions: Definitions) -> dict[str, Any]:
+    """What a class, or one of its bases, sets to a literal."""
+    if isinstance(definition, ast.FunctionDef):
+        return {}
+    others = {name: other for name, other in definitions.items() if name != definition.name}
+    found: dict[str, Any] = {}
+    for base in reversed(definition.bases):
+        if isinstance(base, ast.Name) and base.id in others:
+            found |= constants(others[base.id], others)
+    for node in definition.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found.pop(node.targets[0].id, None)
+            with suppress(ValueError):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
 
 
 def definitions_in(path: Path, roots: Sequence[Path], sources: dict[str, Path]) -> Definitions:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from engine.errors import EngineError, NotFound, Place, Problem, UsageError, nearest, suggestion
 from engine.lake.uri import parse as parse_uri
+from engine.monitor.budget import parse as parse_budget
 from engine.plugins import Description, Kind
 from engine.queries import ColumnAbsent
 from engine.spec.annotations import fits, options
@@ -59,7 +60,8 @@ BASELINE = re.compile(r"^([a-z0-9][a-z0-9-]{1,62}[@:])?[A-Za-z0-9_.-]+$")
 class Finding:
     """A problem before it has a place: the key it is about and whether the key or the value is to be changed.
 
-    A finding in another file than the spec has its ``place`` already.
+    A finding in another file than the spec has its ``place`` already. ``rests_on`` are keys that it also judged: what
+    is wrong with one of them is told instead.
     """
 
     rule: str
@@ -69,6 +71,7 @@ class Finding:
     severity: Literal["error", "warning"] = "error"
     at: Literal["key", "value"] = "value"
     place: Place | None = None
+    rests_on: tuple[KeyPath, ...] = ()
 
 
 Check = Callable[[Spec, Surroundings], Iterator[Finding]]
@@ -762,6 +765,45 @@ def detectors_read_features(spec: Spec, _: Surroundings) -> Iterator[Finding]:
                 yield Finding(rule="detector-feature", path=path, fact=f"no feature {shown(name)}", hint=hint)
 
 
+def detectors_are_for_their_features(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A detector is told features of the roles that it is for, or finds some; its p-value is a probability."""
+    roles = {
+        **dict.fromkeys(spec.features.numeric, "numeric"),
+        **dict.fromkeys(spec.features.categorical, "categorical"),
+    }
+    for index, detector in enumerate(spec.monitor.detectors if spec.monitor else ()):
+        described = surroundings.plugins["detector", detector.uses]
+        if isinstance(described, EngineError):
+            continue
+        path: KeyPath = ("monitor", "detectors", index)
+        limit = detector.with_.get("p_val")
+        if isinstance(limit, int | float) and not isinstance(limit, bool) and not 0 < limit < 1:
+            fact, hint = f"p_val is {limit}", "give a probability between 0 and 1, such as 0.05"
+            yield Finding(rule="value", path=(*path, "with", "p_val"), fact=fact, hint=hint)
+        able, instead = described.constants.get("roles"), described.constants.get("instead")
+        if not isinstance(able, tuple) or not roles:
+            continue
+        hint = f"use the detector {instead}" if instead else "choose another detector"
+        named = detector.with_.get("features")
+        for item, name in enumerate(named if isinstance(named, (list, tuple)) else ()):
+            if roles.get(name, able[0]) not in able:
+                fact = f"{shown(name)} is {roles[name]}, and {detector.uses} is for {' and '.join(able)} features"
+                yield Finding(rule="detector-feature", path=(*path, "with", "features", item), fact=fact, hint=hint)
+        if named is None and not {*able} & {*roles.values()}:
+            fact = f"there is no {' or '.join(able)} feature for {detector.uses}"
+            rests_on = tuple(("features", role) for role in able)
+            yield Finding(rule="detector-feature", path=(*path, "uses"), fact=fact, hint=hint, rests_on=rests_on)
+
+
+def false_alarms_are_a_rate(spec: Spec, _: Surroundings) -> Iterator[Finding]:
+    """The budget of false alarms is so many in a time."""
+    if spec.monitor and spec.monitor.false_alarms is not None:
+        try:
+            parse_budget(spec.monitor.false_alarms)
+        except UsageError as error:
+            yield Finding(rule="false-alarms", path=("monitor", "false_alarms"), fact=error.fact, hint=error.hint)
+
+
 def the_objective_is_computed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
     """A sweep compares runs by a metric that they have."""
     objective = spec.sweep.objective
@@ -812,6 +854,8 @@ CHECKS: tuple[Check, ...] = (
     limits_can_be_met,
     performance_metrics_are_computed,
     detectors_read_features,
+    detectors_are_for_their_features,
+    false_alarms_are_a_rate,
     the_objective_is_computed,
     secrets_are_set,
 )

@@ -91,7 +91,7 @@ def digest_of_text(text: str) -> str:
 @cache
 def judge() -> list[Any]:
     """What composes and judges: this code, what is installed, and the interpreter."""
-    code = [path for part in ("*.py", "spec/*.py", "lake/*.py") for path in sorted(OWN.glob(part))]
+    code = [path for part in ("*.py", "spec/*.py", "lake/*.py", "monitor/*.py") for path in sorted(OWN.glob(part))]
     folders = [Path(entry) for entry in sys.path if entry and entry != os.getcwd()]  # noqa: PTH109  (to compare texts)
     looks = [[str(path), changed(path)] for path in (*code, *folders)]
     return [FORM, __version__, platform.python_version(), looks]

@@ -112,7 +112,11 @@ def load(
     grounds = grounds_of(spec, composed, main.parent, root) if spec is not None and composed.repeatable else None
     if spec is not None:
         findings = findings_of(spec, survey(spec, main.parent, root, os.environ, Path(shown).parent, shelf))
-        found += [placed(finding, composed) for finding in findings if not parsed.is_about_removed(finding.path)]
+        found += [
+            placed(finding, composed)
+            for finding in findings
+            if not any(parsed.is_about_removed(path) for path in (finding.path, *finding.rests_on))
+        ]
     problems = in_order([*composed.problems, *found])
     if spec is None or any(problem.severity == "error" for problem in problems):
         raise SpecInvalid(problems)

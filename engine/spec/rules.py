@@ -770,6 +770,21 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        id="false-alarms",
+        title="A budget of false alarms that is no rate",
+        why="Every test errs now and then; the budget says how often the alarms of a model may, all of them together.",
+        bad=Example(
+            text="monitor:\n  reference: train\n  false_alarms: ▸1 a month\n"
+            "  detectors:\n    - {name: inputs, uses: ks}\n",
+            says='"1 a month" is no number of false alarms in a time; '
+            "write it as `1 per 30 days` or `1 per 100 windows`",
+        ),
+        good=Example(
+            text="monitor:\n  reference: train\n  false_alarms: 1 per month\n"
+            "  detectors:\n    - {name: inputs, uses: ks}\n"
+        ),
+    ),
+    Rule(
         id="objective",
         title="A sweep compares by a metric that runs do not have",
         why="The objective is one of evaluate.metrics.",

@@ -1,0 +1,1 @@
+"""Windows of what was served against the reference: drift, live performance, alarms."""
