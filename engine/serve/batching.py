@@ -29,6 +29,7 @@ from engine.serve.onnx import Call
 Done = Callable[[InferenceAnswer | Rejected], None]
 TICK = 0.05
 SLOW_SECONDS = 0.05
+QUICK_CALLS = 20
 SHADOW_SECONDS = 0.005
 STUCK_DEADLINES = 5
 
@@ -144,6 +145,7 @@ class Batcher:
         self._flushing = False
         self._busy = False
         self._in_thread = behind or not loaded.is_fast
+        self._quick, self._needed = 0, QUICK_CALLS
         self._since = self._called = time.monotonic()
 
     @property
@@ -211,7 +213,7 @@ class Batcher:
             self._hand.do(lambda: self._tell(self._call(batch)))
         else:
             found = self._call(batch)
-            self._in_thread = sum(one.seconds for one, _ in found) > SLOW_SECONDS
+            self._learn(found)
             self._finish(found)
             self._go_on()
 
@@ -222,8 +224,23 @@ class Batcher:
 
     def _after(self, found: list[tuple[Batch, Rejected | None]]) -> None:
         self._busy = False
+        self._learn(found)
         self._finish(found)
         self._go_on()
+
+    def _learn(self, found: list[tuple[Batch, Rejected | None]]) -> None:
+        """Call a model that was slow in a thread, until it was quick often enough, each time twice as often.
+
+        A quick model is slow now and then on a busy machine; handing each of its calls to a thread costs more than
+        the call.
+        """
+        seconds = sum(one.seconds for one, _ in found)
+        if seconds > SLOW_SECONDS:
+            self._needed = self._needed if self._in_thread else 2 * self._needed
+            self._in_thread, self._quick = True, 0
+        elif self._in_thread and self.loaded.is_fast and not self.behind:
+            self._quick += 1
+            self._in_thread = self._quick < self._needed
 
     def _go_on(self) -> None:
         if self._queue and not self._flushing and not self._busy:
