@@ -301,7 +301,7 @@ class Batcher:
         started = time.perf_counter()
         self._dog.begin(call, max(pending.deadline for pending in batch.pending))
         try:
-            batch.outputs = self.loaded.session.run(batch.columns.apart(), call)
+            batch.outputs = self.loaded.session.run(batch.columns, call)
         except EngineError as error:
             if time.monotonic() > min(pending.deadline for pending in batch.pending):
                 return late(self.loaded)

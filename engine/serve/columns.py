@@ -56,17 +56,19 @@ class Columns(Mapping[str, AnyArray]):
             return self.arrays[key]
         return np.concatenate([self[name] for name in names], axis=1)
 
-    def apart(self) -> dict[str, AnyArray]:
-        """Each input's array by itself, contiguous."""
+    def apart(self, without: frozenset[str] = frozenset()) -> dict[str, AnyArray]:
+        """Each input's array by itself, contiguous, but for some."""
         found: dict[str, AnyArray] = {}
         for key, array in self.arrays.items():
             names = self.layout.packs.get(key)
             if names is None:
-                found[key] = array
-            else:
+                if key not in without:
+                    found[key] = array
+            elif not without.issuperset(names):
                 rows = len(array)
                 turned = array.T if rows == 1 else np.ascontiguousarray(array.T)
-                found.update(zip(names, turned.reshape(len(names), rows, 1), strict=True))
+                each = zip(names, turned.reshape(len(names), rows, 1), strict=True)
+                found.update((name, one) for name, one in each if name not in without)
         return found
 
 

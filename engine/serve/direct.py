@@ -33,7 +33,7 @@ class Direct:
         columns, _ = self.inputs.arrays(request.tensors)
         for row, finding in self.checks.wrong(columns)[0].items():
             raise Rejected(400, f"row {row}, {finding}", kind=finding.kind)
-        outputs = self.session.run(columns.apart())
+        outputs = self.session.run(columns)
         datatypes = {tensor.name: tensor.datatype for tensor in self.session.outputs}
         found = InferenceAnswer("", 0, "", "", "", outputs, datatypes)
         return write_answer(found, request)[0]
