@@ -95,6 +95,7 @@ def killed_inline(times: int, seed: int, whole: Any, born: Nursery, folder: Path
     return count
 
 
+@pytest.mark.timeout(600)
 def test_forty_runs_that_are_killed_at_random_moments_leave_nothing_wrong_and_the_next_ones_go_on(
     whole: Any, born: Nursery, tmp_path: Path
 ) -> None:
@@ -156,7 +157,7 @@ def gone(process: psutil.Process) -> bool:
         return True
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_driver_a_worker_or_rays_head_that_is_killed_leaves_nothing_wrong_and_no_process(
     whole: Any, born: Nursery, tmp_path: Path
 ) -> None:
