@@ -166,6 +166,8 @@ def run(prepared: Prepared, report: Report, inline: bool = False, fresh: bool = 
         desk.note()
     else:
         desk.records.note_operation(prepared.resolved)
+        if desk.records.newest_of(prepared.plan.name) is None:  # who made the record was killed right after it
+            desk.records.point(prepared.plan.name, record.run_id)
         publish(record, desk.registry)
     desk.rest()
     return Finished(record=record, resolved=prepared.resolved, executed=executed)

@@ -57,6 +57,17 @@ def test_fresh_executes_again_and_appends(project: Project) -> None:
     assert [record.execution for record in RecordStore(project.home).executions(made.id)] == [1, 2]
 
 
+def test_an_answer_makes_good_what_a_killed_process_did_not_remember(passed: tuple[Project, Run]) -> None:
+    project, first = passed
+    records = open_home(project.root).records
+    records.pointer("numbers").unlink()
+    assert records.newest_of("numbers") is None
+    run(project.spec, inline=True)
+    found = records.newest_of("numbers")
+    assert found is not None
+    assert found.run_id == first.id
+
+
 def test_a_failed_run_never_answers(project: Project) -> None:
     prepared = prepare_spec(project.spec, ["train.with.mode=raise"])
     assert run(prepared, inline=True).status == "failed"
