@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 import os
+import threading
 from datetime import UTC, datetime
+
+
+class Randomness:
+    """Random hexadecimal digits, drawn from the system many at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw anew: after a fork both processes would have the same digits."""
+        self._digits, self._at = "", 0
+
+    def taken(self, count: int) -> str:
+        """Digits that nobody else gets."""
+        with self._lock:
+            if self._at + count > len(self._digits):
+                self._digits, self._at = os.urandom(max(DRAWN, count)).hex(), 0
+            self._at += count
+            return self._digits[self._at - count : self._at]
+
+
+DRAWN = 4096
+RANDOM = Randomness()
+os.register_at_fork(after_in_child=RANDOM.forget)
 
 
 def prediction_ids(count: int, time_ns: int) -> list[str]:
     """New ids for a time in nanoseconds since 1970."""
     millis = f"{time_ns // 1_000_000:012x}"
     head = f"{millis[:8]}-{millis[8:]}-7"
-    random = os.urandom(10 * count).hex()
+    random = RANDOM.taken(20 * count)
     return [
         f"{head}{random[at : at + 3]}-{VARIANT[random[at + 3]]}{random[at + 4 : at + 7]}-{random[at + 7 : at + 19]}"
         for at in range(0, 20 * count, 20)

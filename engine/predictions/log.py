@@ -38,6 +38,10 @@ AnyArray = np.ndarray[Any, np.dtype[Any]]
 FLUSH_SECONDS = 0.1
 MOST_BYTES = 64 << 20
 MOST_SECONDS = 3600.0
+ROWS_OF_A_GROUP = 1 << 16
+"""Whoever looks for some rows in a closed file reads so many at once."""
+DICTIONARY = 1 << 16
+"""Bytes beyond which a column has too many values for a dictionary: looking for one costs three times the rest."""
 OPEN = "open"
 INPUT, OUTPUT = "input.", "output."
 FACTS: Mapping[str, pa.DataType] = {
@@ -229,7 +233,8 @@ class Stream:
         Raises:
             OSError: when they cannot be written; what was there before can still be read.
         """
-        batch = table.combine_chunks().to_batches()[0]
+        parts = table.to_batches()
+        batch = parts[0] if len(parts) == 1 else table.combine_chunks().to_batches()[0]
         self._put(batch.serialize())
         if sync:
             os.fdatasync(self._file)
@@ -293,8 +298,7 @@ def columns_of(gathered: Sequence[Made]) -> Iterator[tuple[str, AnyArray]]:
         if name not in packs:
             yield INPUT + name, values
             continue
-        for index, one in enumerate(packs[name]):
-            yield INPUT + one, values[:, index]
+        yield from zip((INPUT + one for one in packs[name]), np.ascontiguousarray(values.T), strict=True)
     for name in gathered[0].outputs:
         yield OUTPUT + name, stacked([made.outputs[name] for made in gathered])
 
@@ -337,10 +341,10 @@ def text(values: Sequence[str]) -> pa.Array:
 def with_origin(table: pa.Table) -> pa.Table:
     """A stream's rows with the model, version and run that its metadata names."""
     origin = json.loads(table.schema.metadata[ORIGIN])
-    count = table.num_rows
     known = [(name, kind) for name, kind in ORIGINS.items() if name in origin]
     for place, (name, kind) in enumerate(known):
-        table = table.add_column(place, name, pa.repeat(pa.scalar(origin[name], kind), count))
+        one = text([origin[name]]) if kind == pa.string() else plain(np.array([origin[name]], np.int32))
+        table = table.add_column(place, name, one.take(plain(np.zeros(table.num_rows, np.int64))))
     return table
 
 
@@ -379,12 +383,19 @@ def compact(path: Path, folder: Path) -> Path | None:
     if not batches:
         return None
     table = with_origin(pa.Table.from_batches(batches))
-    first = table.column("time")[0].as_py()
+    first = datetime.fromtimestamp(table.column("time").cast(pa.int64())[0].as_py() // 1_000_000, UTC)
     target = folder / f"{first:%Y-%m-%d}" / f"{path.stem}.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     waiting = target.with_suffix(".writing")
     try:
-        pq.write_table(table, waiting, compression="zstd")
+        pq.write_table(
+            table,
+            waiting,
+            compression="zstd",
+            row_group_size=ROWS_OF_A_GROUP,
+            dictionary_pagesize_limit=DICTIONARY,
+            write_page_checksum=True,
+        )
         with waiting.open("rb") as written:
             os.fsync(written.fileno())
         waiting.replace(target)

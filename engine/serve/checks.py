@@ -42,6 +42,10 @@ class Numbers:
     nullable: AnyArray
     whole: AnyArray
     said: tuple[str, ...]
+    has_whole: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "has_whole", bool(self.whole.any()))
 
     def wrong(self, columns: Mapping[str, AnyArray]) -> Iterator[tuple[int, Finding]]:
         """Rows that are out of bounds, with what is wrong."""
@@ -52,9 +56,9 @@ class Numbers:
         else:
             values = np.concatenate([columns[name] for name in self.names], axis=1)
         right = (values >= self.low) & (values <= self.high)  # NaN is neither
-        if self.whole.any():
+        if self.has_whole:
             right &= ~self.whole | (values == np.floor(values))
-        if right.all():
+        if b"\0" not in right.tobytes():  # all of them; for few values numpy's own way takes ten times as long
             return
         missing = np.isnan(values)
         right |= missing & self.nullable

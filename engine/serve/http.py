@@ -25,6 +25,7 @@ from engine.serve.v2 import read_request, write_answer
 
 if TYPE_CHECKING:
     from engine.serve.access import Gate
+    from engine.serve.attention import Attention
     from engine.serve.dataplane import DataPlane
     from engine.serve.stats import Cells
 
@@ -81,6 +82,7 @@ class Site:
     gate: Gate
     cells: Cells
     pages: Callable[[Site, Asked, Answer], None]
+    attention: Attention
     hosts: frozenset[str] | None = LOOPBACK
     largest_body: int = LARGEST_BODY
     origin: bytes = b""
@@ -242,6 +244,7 @@ class Connection(asyncio.Protocol):
         self._in_body = False
         now = time.monotonic()
         self.deadline = now + IDLE_SECONDS
+        self.site.attention.asked(now)
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._let_go()
         slot = Slot(self, self._parser.should_keep_alive() and not self.site.plane.draining)
@@ -310,6 +313,7 @@ class Connection(asyncio.Protocol):
         if not parts or self._closing:
             return
         self.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        self.site.attention.answered()
         if full:
             self.transport.resume_reading()
         if not keep:

@@ -78,6 +78,7 @@ class Cells:
             file.truncate(SIZE)
             self._map = mmap.mmap(file.fileno(), SIZE)
         self.values = np.frombuffer(self._map, np.float64, CELLS, NAMES)
+        self._each = memoryview(self._map)[NAMES:].cast("d")  # the same numbers; one of them is reached sooner so
         self._places: dict[Key, int] = {}
         self._next = 0
         self._lock = threading.Lock()
@@ -106,21 +107,22 @@ class Cells:
 
     def add(self, *key: str, amount: float = 1.0) -> None:
         """Add to a counter."""
-        self.values[self.place(key)] += amount
+        self._each[self.place(key)] += amount
 
     def set(self, *key: str, value: float) -> None:
         """Set a gauge."""
-        self.values[self.place(key)] = value
+        self._each[self.place(key)] = value
 
     def observe(self, key: Key, values: Sequence[float]) -> None:
         """Count values into a histogram: its buckets, those above all of them, and their sum."""
         place, bounds = self.place(key), METRICS[key[0]].bounds
         if len(values) == 1:
-            self.values[place + bisect_left(bounds, values[0])] += 1
+            self._each[place + bisect_left(bounds, values[0])] += 1
+            self._each[place + len(bounds) + 1] += values[0]
         else:
             found = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
             self.values[place : place + len(bounds) + 1] += found
-        self.values[place + len(bounds) + 1] += sum(values)
+            self._each[place + len(bounds) + 1] += sum(values)
 
 
 MOST_KEYS = 2000

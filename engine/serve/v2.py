@@ -21,6 +21,7 @@ from engine.serve.model import DTYPES, AnyArray, InferenceAnswer, InferenceReque
 
 KINDS: Mapping[str, str] = {"BOOL": "b", "FP16": "fiu", "FP32": "fiu", "FP64": "fiu", "BYTES": "UO"}
 LONGEST_ID = 256
+DOUBLE = np.dtype(np.float64)
 MOST_SQUARED = float(np.finfo(np.float32).max) ** 2
 
 
@@ -242,10 +243,10 @@ def within(name: str, datatype: str, found: AnyArray) -> AnyArray:
         Rejected: when one is out of its range.
     """
     dtype = DTYPES[datatype]
+    if datatype == "FP32" and found.dtype is DOUBLE and found.dot(found) < MOST_SQUARED:
+        return found.astype(np.float32)  # not one is out of its range, and none is NaN
     if found.dtype == dtype:
         return found
-    if datatype == "FP32" and found.dtype == np.float64 and found.dot(found) < MOST_SQUARED:
-        return found.astype(dtype)  # not one is out of its range, and none is NaN
     if datatype[0] == "F":
         with np.errstate(over="ignore"):
             narrowed = found.astype(dtype)

@@ -193,3 +193,23 @@ def test_ids_are_uuids_of_version_7_that_differ_and_sort_by_time() -> None:
     assert moment is not None
     assert moment.timestamp() == 1_700_000_000.0
     assert time_of("no id") is None
+
+
+WHOLE_LIFE = """
+import sys
+from pathlib import Path
+import numpy as np
+from engine.predictions.ids import prediction_ids
+from engine.predictions.log import Made, Origin, PredictionLog, Redaction
+log = PredictionLog(Path("log"), Origin(model="m", version=1, run="r"), Redaction())
+log.append(Made(predictions=prediction_ids(1, 0), counts=[2], aliases=["production"], latencies=[1.0], time_ns=0,
+                inputs={"x": np.zeros((2, 1), "float32"), "w": np.array([["a"], ["b"]], object)},
+                outputs={"score": np.zeros(2, "float32")}))
+log.close()
+print("pandas" in sys.modules, *(path.parent.name for path in Path("log").glob("1*/*.parquet")))
+"""
+
+
+def test_a_log_is_written_and_closed_without_pandas(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WHOLE_LIFE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "1970-01-01"]
