@@ -41,6 +41,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 LOG_LIMIT = 100_000
 ENGINE_FOLDER = Path(__file__).resolve().parent.parent
 EXTRA_ARTIFACTS = "failures"
+YOUNG_SECONDS = 10.0
 
 
 class StepModule(Protocol):
@@ -188,9 +189,23 @@ def fresh_modules(work: Work) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in own_modules(work):
+        for name, module in own_modules(work).items():
+            remove_young_bytecode(module)
             del sys.modules[name]
         sys.modules.update(held)
+
+
+def remove_young_bytecode(module: ModuleType) -> None:
+    """Remove a module's compiled form if it was made soon after its source was written.
+
+    Python knows a source again by its size and the second of its time: after an edit within that second it would
+    execute what was compiled before.
+    """
+    source, compiled = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+    if source and compiled:
+        with contextlib.suppress(OSError):
+            if Path(compiled).stat().st_mtime - Path(source).stat().st_mtime < YOUNG_SECONDS:
+                Path(compiled).unlink()
 
 
 def own_modules(work: Work) -> dict[str, ModuleType]:

@@ -103,6 +103,14 @@ class Work:
     fresh: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Where a run was asked for: the folder and the environment variables, which its steps have, too."""
+
+    folder: str
+    variables: Mapping[str, str]
+
+
 class Executor(Protocol):
     """Carries out a plan. The inline one is the reference: every other gives the same artifacts, byte for byte."""
 

@@ -26,11 +26,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from engine.errors import EngineError, Failed, UsageError
 from engine.execute import reaper
-from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
+from engine.execute.protocol import Report, StepEvent, StepOutcome, Surroundings, Work
 from engine.store.durable import scratch_folder
 
 INFINITY = float("inf")
@@ -60,13 +60,15 @@ OWN_CLUSTER = {
 class Errand:
     """What the driver is to do: the work, on the cluster at ``address`` or on an own one with its files in ``folder``.
 
-    In the folder ``marks`` the steps say that they have started.
+    In the folder ``marks`` the steps say that they have started. ``surroundings`` are those of a process that is not
+    where the driver is.
     """
 
     work: Work
     marks: Path
     address: str | None = None
     folder: Path | None = None
+    surroundings: Surroundings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,10 +135,18 @@ def own_environment(token: str) -> dict[str, str]:
     return {**os.environ, **OWN_CLUSTER, "RAY_AUTH_TOKEN": token}
 
 
+class Numbered(Protocol):
+    """A process that somebody has started."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+
 class Driver:
     """The process in which Ray is used. ``said`` holds what it and Ray print, which nobody sees unless it dies."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: Connection, said: IO[bytes]) -> None:
+    def __init__(self, process: Numbered, connection: Connection, said: IO[bytes]) -> None:
         self.process = process
         self.connection = connection
         self.said = said
@@ -189,7 +199,9 @@ class Driver:
     def let_go(self) -> None:
         """Let it leave its cluster in good order."""
         self.connection.close()
-        self.process.wait(LEAVE_SECONDS)
+        until = time.monotonic() + LEAVE_SECONDS
+        while name_of(self.process.pid) and time.monotonic() < until:
+            time.sleep(TICK / 10)
 
 
 def lost_cluster(why: str) -> Failed:
@@ -222,6 +234,11 @@ def driver(errand: Errand, environment: Mapping[str, str]) -> Iterator[Driver]:
         finally:
             process.kill()
             process.wait()
+
+
+def most_wanted(work: Work) -> int:
+    """The most cores that one step asks for."""
+    return max((step.resources.cpus for step in work.plan.steps if step.id not in work.done), default=1)
 
 
 def children(process: int) -> Iterator[int]:

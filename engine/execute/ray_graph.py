@@ -7,8 +7,10 @@ in the order in which they are ready. Data does not travel in messages: an outco
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -19,12 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError, Failed, StepFailed, UsageError
 from engine.execute.boundary import perform
-from engine.execute.protocol import Report, StepEvent, StepOutcome, Work
-from engine.execute.ray_executor import TICK, Attached, Complaint, Errand
+from engine.execute.protocol import Report, StepEvent, StepOutcome, Surroundings, Work
+from engine.execute.ray_executor import OWN_CLUSTER, TICK, Attached, Complaint, Errand, most_wanted
 from engine.plan.model import Step, StepResources
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+HEAVY = (
+    "engine.store.objects", "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "duckdb", "scipy.stats",
+    "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics", "sklearn.pipeline",
+    "sklearn.preprocessing", "onnx", "onnxruntime", "skl2onnx", "pandera.pandas", "threadpoolctl",
+)  # fmt: skip
+"""What a worker that stays has imported."""
+TOGETHER_SECONDS = 60.0
 
 
 def main() -> None:
@@ -52,14 +62,20 @@ def leave_with(connection: Connection) -> None:
     os._exit(1)
 
 
-def carried_out(errand: Errand, report: Report) -> dict[str, StepOutcome]:
-    """Every step's outcome, by id."""
+def carried_out(errand: Errand, report: Report, abandoned: threading.Event | None = None) -> dict[str, StepOutcome]:
+    """Every step's outcome, by id.
+
+    Args:
+        abandoned: is set when nobody waits for that any more: what runs is ended then.
+    """
     waiting = [step for step in errand.work.plan.steps if step.id not in errand.work.done]
     refuse_the_impossible(waiting)
-    return Flight(work=errand.work, report=report, marks=errand.marks).run(waiting)
+    return Flight(errand=errand, report=report, abandoned=abandoned or threading.Event()).run(waiting)
 
 
-def perform_remote(work: Work, step: Step, marks_folder: str, *needed: StepOutcome) -> StepOutcome:
+def perform_remote(
+    work: Work, step: Step, marks_folder: str, around: Surroundings | None, *needed: StepOutcome
+) -> StepOutcome:
     """The Ray task: do the step, and say by a file when it waits, and when it has started."""
     known = {**work.done, **{outcome.id: outcome for outcome in needed}}
 
@@ -67,7 +83,34 @@ def perform_remote(work: Work, step: Step, marks_folder: str, *needed: StepOutco
         with contextlib.suppress(OSError):
             mark_of(Path(marks_folder), event.id, event.what).write_text(event.holder)
 
-    return perform(work, step, known, mark)
+    with surrounded(around):
+        return perform(work, step, known, mark)
+
+
+@contextmanager
+def surrounded(around: Surroundings | None) -> Iterator[None]:
+    """Inside, this process is where the run was asked for, with its environment; Ray's own variables stay."""
+    if around is None:
+        yield
+        return
+    folder, variables = os.getcwd(), dict(os.environ)  # noqa: PTH109
+    own = {name: value for name, value in variables.items() if name.startswith("RAY_") or name in OWN_CLUSTER}
+    theirs = {name: value for name, value in around.variables.items() if not name.startswith("RAY_")}
+    with contextlib.suppress(OSError):  # a folder that was removed meanwhile
+        os.chdir(around.folder)
+    replace_environment({**theirs, **own})
+    try:
+        yield
+    finally:
+        replace_environment(variables)
+        os.chdir(folder)
+
+
+def replace_environment(variables: Mapping[str, str]) -> None:
+    """Have these environment variables and no others."""
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
 
 
 def mark_of(folder: Path, step: str, what: str) -> Path:
@@ -78,11 +121,13 @@ def mark_of(folder: Path, step: str, what: str) -> Path:
 class Flight:
     """The steps of one execution that are on their way."""
 
-    def __init__(self, work: Work, report: Report, marks: Path) -> None:
-        self.work = work
+    def __init__(self, errand: Errand, report: Report, abandoned: threading.Event) -> None:
+        self.work = errand.work
         self.report = report
-        self.marks = marks
-        self.outcomes: dict[str, StepOutcome] = dict(work.done)
+        self.marks = errand.marks
+        self.around = errand.surroundings
+        self.abandoned = abandoned
+        self.outcomes: dict[str, StepOutcome] = dict(errand.work.done)
         self.refs: dict[ObjectRef[StepOutcome], Step] = {}
         self.started: dict[str, float] = {}
         self.waiting: set[str] = set()
@@ -94,6 +139,10 @@ class Flight:
         self.submit(steps)
         pending = list(self.refs)
         while pending:
+            if self.abandoned.is_set():
+                for ref in pending:
+                    ray.cancel(ref, force=True)
+                break
             ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
             self.notice_starts()
             for ref in ready:
@@ -111,7 +160,7 @@ class Flight:
         for step in steps:
             needed = [by_id[need] for need in step.needs if need in by_id]
             options = ray_options(step, int(ray.cluster_resources().get("CPU", 1)))
-            ref = remote.options(**options).remote(work_ref, step, str(self.marks), *needed)
+            ref = remote.options(**options).remote(work_ref, step, str(self.marks), self.around, *needed)
             by_id[step.id] = ref
             self.refs[ref] = step
 
@@ -238,6 +287,33 @@ def start(cpus: int, folder: Path) -> None:
         raise Failed(f"Ray did not start: {first_line(error)}", hint=hint) from error
 
 
+def warmed(cpus: int, folder: Path) -> None:
+    """Have as many workers as there are cores import what most steps need.
+
+    Raises:
+        Failed: when the cluster is lost meanwhile.
+    """
+    import ray
+
+    together = tempfile.mkdtemp(prefix="warm-", dir=folder)
+    remote = ray.remote(warm_up)
+    try:
+        ray.get([remote.options(num_cpus=1).remote(together, cpus) for _ in range(cpus)])
+    except ray.exceptions.RayError as error:
+        raise Failed(f"Ray lost its workers: {first_line(error)}", hint="`--inline` runs without Ray") from error
+
+
+def warm_up(together: str, count: int) -> None:
+    """Import what most steps need; then wait until all do, so that each is in a process of its own."""
+    for name in HEAVY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    folder, until = Path(together), time.monotonic() + TOGETHER_SECONDS
+    (folder / str(os.getpid())).touch()
+    while sum(1 for _ in folder.iterdir()) < count and time.monotonic() < until:
+        time.sleep(TICK / 10)
+
+
 def connect(address: str) -> None:
     """Connect to the cluster at ``address``.
 
@@ -256,11 +332,6 @@ def connect(address: str) -> None:
 def first_line(error: Exception) -> str:
     """The first line of what Ray says."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def most_wanted(work: Work) -> int:
-    """The most cores that one step asks for."""
-    return max((step.resources.cpus for step in work.plan.steps if step.id not in work.done), default=1)
 
 
 def refuse_the_impossible(steps: list[Step]) -> None:
