@@ -1,1 +1,1 @@
-"""Detectors `ks` and `chi2`: univariate drift tests of our own, on scipy."""
+"""Detectors of our own, on numpy and scipy: each gives p-values that hold, or alarms of a known rate."""

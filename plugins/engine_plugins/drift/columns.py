@@ -14,6 +14,8 @@ from engine.plugins import Feature, PluginFailed
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+SingleArray = np.ndarray[Any, np.dtype[np.float32]]
 Role = Literal["numeric", "categorical"]
 ROLES: tuple[Role, ...] = ("numeric", "categorical")
 
@@ -52,21 +54,41 @@ def sampled(reference: pa.Table, features: Sequence[Feature], rows: int, seed: i
 
 
 def numbers(table: pa.Table, feature: Feature) -> FloatArray:
-    """A numeric feature's values, without null and NaN.
-
-    They are rounded to float32, as the server rounds them: else a window of what was served would differ from its
-    reference in the last bits, and a test on ranks sees that.
+    """A numeric feature's values, without null and NaN, as :func:`singles` rounds them.
 
     Raises:
         PluginFailed: when the column is missing or holds no numbers.
     """
+    return singles(table, feature).astype(np.float64)
+
+
+def singles(table: pa.Table, feature: Feature) -> SingleArray:
+    """A numeric feature's values as float32, without null and NaN.
+
+    They are rounded as the server rounds them: else a window of what was served would differ from its reference in
+    the last bits, and a test on ranks sees that.
+
+    Raises:
+        PluginFailed: when the column is missing or holds no numbers.
+    """
+    values = with_holes(table, feature)
+    holes = np.isnan(values)
+    return values[~holes] if holes.any() else values
+
+
+def with_holes(table: pa.Table, feature: Feature) -> SingleArray:
+    """A numeric feature's values as float32, row by row, with NaN for null.
+
+    Raises:
+        PluginFailed: when the column is missing or holds no numbers.
+    """
+    found = column(table, feature)
     try:
-        values = column(table, feature).cast(pa.float64(), safe=False).to_numpy()
+        values = found if found.type == pa.float32() else found.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise not_of_type(table, feature) from error
     with np.errstate(over="ignore"):
-        rounded = np.asarray(values, dtype=np.float32).astype(np.float64)
-    return rounded[~np.isnan(rounded)]
+        return np.asarray(values.to_numpy(), dtype=np.float32)
 
 
 def categories(table: pa.Table, feature: Feature) -> dict[str, int]:
@@ -75,13 +97,41 @@ def categories(table: pa.Table, feature: Feature) -> dict[str, int]:
     Raises:
         PluginFailed: when the column is missing or of another type.
     """
+    counts = pc.value_counts(texts(table, feature))
+    return {item["values"]: item["counts"] for item in counts.to_pylist() if item["values"]}
+
+
+def codes(table: pa.Table, feature: Feature, cells: Sequence[str]) -> IntArray:
+    """Row by row the index of a category among ``cells``; their number for another one, -1 without a value."""
+    found = texts(table, feature)
+    at = pc.fill_null(pc.index_in(found, pa.array(cells, pa.string())), len(cells))
+    empty = pc.fill_null(pc.equal(found, ""), True)
+    return np.asarray(pc.if_else(empty, -1, at).to_numpy(), dtype=np.int64)
+
+
+def texts(table: pa.Table, feature: Feature) -> pa.ChunkedArray:
+    """A categorical feature's values as text.
+
+    Raises:
+        PluginFailed: when the column is missing or of another type.
+    """
     found = column(table, feature)
     try:
         plain = found.cast(pa.int64()) if feature.datatype == "INT64" else found
-        counts = pc.value_counts(plain.cast(pa.string()))
+        return plain.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise not_of_type(table, feature) from error
-    return {item["values"]: item["counts"] for item in counts.to_pylist() if item["values"]}
+
+
+def missing(table: pa.Table, feature: Feature) -> int:
+    """In how many rows a feature has no value: null, NaN, and the empty text, which a server cannot tell from null.
+
+    Raises:
+        PluginFailed: when the column is missing or of another type.
+    """
+    if feature.role == "numeric":
+        return int(np.count_nonzero(np.isnan(with_holes(table, feature))))
+    return int(table.num_rows) - sum(categories(table, feature).values())
 
 
 def column(table: pa.Table, feature: Feature) -> pa.ChunkedArray:

