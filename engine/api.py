@@ -37,10 +37,16 @@ def plan(spec: str | Path, overrides: Sequence[str] = ()) -> Prepared:
     return prepare_spec(spec, overrides)
 
 
-def prepare_spec(spec: str | Path, overrides: Sequence[str] = (), address: str | None = None) -> Prepared:
-    """As :func:`plan`, to be carried out on the Ray cluster at ``address``, or on an own one."""
+def prepare_spec(
+    spec: str | Path, overrides: Sequence[str] = (), address: str | None = None, *, owned: bool = False
+) -> Prepared:
+    """As :func:`plan`, to be carried out on the Ray cluster at ``address``, or on an own one.
+
+    Args:
+        owned: it is one of several runs of this process, which share a cluster.
+    """
     loaded = load(spec, overrides, keeping=shelf_of)
-    return prepare_loaded(loaded, desk_for(loaded, address))
+    return prepare_loaded(loaded, desk_for(loaded, address, owned=owned))
 
 
 @dataclass(frozen=True)

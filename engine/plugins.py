@@ -45,6 +45,11 @@ ClassName = str
 
 ClassParameters = dict[str, object]
 """The type of a parameter with what the constructor of the class beside it takes."""
+Probability = float
+"""The type of a parameter that is a number between 0 and 1, neither of them included."""
+
+Count = int
+"""The type of a parameter that is a whole number of at least 1."""
 ScalarType = Literal["FP32", "FP64", "INT64", "BOOL", "BYTES"]
 
 
@@ -141,7 +146,9 @@ class Transform(Protocol):
 class DriftVerdict:
     """What a detector says of one window: whether the whole drifted, and each feature's test.
 
-    ``p_val`` and ``distance`` map a feature to its figure; ``threshold`` is what each ``p_val`` was compared with.
+    ``p_val`` and ``distance`` map a feature to its figure, or ``*`` where all are tested at once; ``threshold`` is
+    what each ``p_val`` was compared with. ``at`` are the rows at which an online detector alarmed, counted from the
+    start of its stream.
     """
 
     drift: bool
@@ -150,6 +157,7 @@ class DriftVerdict:
     distance: Mapping[str, float]
     drifted: tuple[str, ...]
     rows: int
+    at: tuple[int, ...] = ()
 
 
 class FittedDetector(Protocol):
@@ -162,6 +170,29 @@ class FittedDetector(Protocol):
         """All that :meth:`Detector.restore` needs: JSON parameters with thresholds, and the reference table.
 
         Nothing of it is code, and no pickle.
+        """
+
+
+@runtime_checkable
+class OnlineDetector(Protocol):
+    """A fitted detector that looks at each row as it comes, and whose false alarms are a known number of rows apart.
+
+    What it knows of a stream is JSON, so that another process goes on where one stopped, with the same alarms.
+    """
+
+    def predict(self, window: pa.Table) -> DriftVerdict:
+        """The verdict on a window alone, as a stream of its own."""
+
+    def state(self) -> tuple[dict[str, object], pa.Table]:
+        """As of every detector."""
+
+    def begin(self) -> dict[str, object]:
+        """What is known of a stream before its first row: JSON."""
+
+    def update(self, stream: Mapping[str, Any], rows: pa.Table) -> tuple[dict[str, object], DriftVerdict]:
+        """What is known after the next rows, and whether there was an alarm among them.
+
+        How a stream is cut into calls changes nothing.
         """
 
 
@@ -259,7 +290,7 @@ class Description:
 
     ``documentation`` is its whole docstring, ``summary`` the first paragraph of it; ``sources`` are the modules that
     were read for it: its own, and those of its bases; ``constants`` are what a class and its bases set to a literal, as
-    a detector says which ``roles`` of features it is for.
+    a detector says which ``roles`` of features it is for, and the ``least_rows`` of a window.
     """
 
     reference: Reference

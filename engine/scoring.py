@@ -89,6 +89,8 @@ def file_table(path: Path) -> Table:
     Raises:
         UsageError: when it is not there, or its format is unknown.
     """
+    if path.is_dir():
+        raise UsageError(f'"{path}" is a folder', hint="name one file in it, or a folder of the lake")
     if not path.is_file():
         near = [item.name for item in path.parent.glob("*")] if path.parent.is_dir() else []
         close = suggestion(path.name, near)

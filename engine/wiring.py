@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     from engine.resolve.closure import SourceIndex
     from engine.serve.dataplane import Source
     from engine.spec.load import LoadedSpec
+    from engine.spec.model import Cluster
 
 LOG = logging.getLogger("engine")
+
+
+OWNED_SECONDS = 600.0
+"""Seconds without a run after which a cluster for several runs ends, should its owner never end it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,12 +215,23 @@ def home_here() -> Home:
     return open_home(project_root(Path.cwd() / "spec"))
 
 
-def executor(inline: bool, address: str | None) -> Executor:
-    """The executor that the user asked for: Ray, unless ``inline``."""
+def executor(inline: bool, address: str | None, home: Path, cluster: Cluster | None, *, owned: bool) -> Executor:
+    """The executor that the user asked for: Ray, unless ``inline``; on the cluster that stays, where there is one.
+
+    Args:
+        cluster: whether a run starts a cluster that stays; nothing does without.
+        owned: a run starts one anyway, which stays as long as this process.
+    """
     if inline:
         from engine.execute.inline import InlineExecutor
 
         return InlineExecutor()
+    if address is None:
+        from engine.execute.warm import Terms, WarmExecutor
+
+        if cluster is not None and cluster.autostart:
+            return WarmExecutor(terms=Terms(home=home, autostart=cluster.idle))
+        return WarmExecutor(terms=Terms(home=home, autostart=OWNED_SECONDS if owned else None, owned=owned))
     from engine.execute.ray_executor import RayExecutor
 
     return RayExecutor(address=address)
@@ -240,13 +256,25 @@ def serving(home: Home, device: str = "cpu") -> Source:
     )
 
 
-def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None) -> Desk:
-    """What a run of ``loaded`` works with, in its project's home unless another is given."""
+def desk_for(loaded: LoadedSpec, address: str | None = None, home: Home | None = None, *, owned: bool = False) -> Desk:
+    """What a run of ``loaded`` works with, in its project's home unless another is given.
+
+    Args:
+        owned: it is one of several runs of this process, which share a cluster.
+    """
     home = home or open_home(loaded.root)
-    return laid_out(home, home.index, loaded.path.parent, address)
+    return laid_out(home, home.index, loaded.path.parent, address, loaded.spec.cluster, owned=owned)
 
 
-def laid_out(home: Home, index: SourceIndex, folder: Path, address: str | None) -> Desk:
+def laid_out(
+    home: Home,
+    index: SourceIndex,
+    folder: Path,
+    address: str | None,
+    cluster: Cluster | None = None,
+    *,
+    owned: bool = False,
+) -> Desk:
     """What a run works with in ``home``, for a spec in ``folder`` and the sources that ``index`` reads."""
     from engine.execute.cache import settled
     from engine.pipeline import Desk
@@ -259,7 +287,7 @@ def laid_out(home: Home, index: SourceIndex, folder: Path, address: str | None) 
         store=home.store,
         records=home.records,
         registry=world.registry,
-        executor=lambda inline: executor(inline, address),
+        executor=lambda inline: executor(inline, address, home.path, cluster, owned=owned),
         settled=lambda plan: settled(plan, cache),
         note=home.runs.note,
         rest=home.rest,

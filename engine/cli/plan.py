@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import typer
@@ -13,9 +14,13 @@ from engine.cli import view
 from engine.errors import NO, YES
 from engine.execute.protocol import StepOutcome
 from engine.pipeline import Prepared, plan_before
+from engine.plan.alarms import alarm_document, alarm_lines
 from engine.plan.render import document, lines
 from engine.plan.why import reasons
+from engine.plugins import Description
 from engine.report.clean import terminal
+from engine.spec.model import Spec
+from engine.spec.surroundings import look_up
 
 Format = Literal["text", "md", "json"]
 
@@ -39,12 +44,14 @@ def command(
     recorded = prepared.desk.records.answer(prepared.resolved.run_id) is not None
     why = {} if recorded else reasons(prepared.plan, plan_before(prepared), outputs_of(settled))
     form = "json" if json else form
+    watched = prepared.resolved.spec
+    described = detectors_of(watched, prepared.loaded.root)
     if against is not None or form == "md":
         show_change(prepared, frozenset(settled), recorded, why, against, form)
     elif form == "json":
-        view.document(document(prepared.plan, set(settled), recorded, why))
+        view.document(document(prepared.plan, set(settled), recorded, why, alarm_document(watched, described)))
     else:
-        for text in lines(prepared.plan, set(settled), recorded, why):
+        for text in lines(prepared.plan, set(settled), recorded, why, tuple(alarm_lines(watched, described))):
             view.line(terminal(text))
     return NO if exit_code and not recorded else YES
 
@@ -74,6 +81,13 @@ def show_change(
     else:
         for text in against_lines(found, outlook):
             view.line(text)
+
+
+def detectors_of(spec: Spec, root: Path) -> dict[str, Description | None]:
+    """What the source of each detector that a spec uses says; nothing of one that cannot be read."""
+    uses = dict.fromkeys(item.uses for item in spec.monitor.detectors) if spec.monitor else {}
+    found = {name: look_up(("detector", name), root) for name in uses}
+    return {name: item if isinstance(item, Description) else None for name, item in found.items()}
 
 
 def outputs_of(settled: Mapping[str, StepOutcome]) -> dict[str, dict[str, str]]:

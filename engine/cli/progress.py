@@ -9,6 +9,9 @@ from engine.execute.protocol import StepEvent, StepOutcome
 from engine.plan.model import Plan
 from engine.report.clean import terminal
 
+WIDTH = 24
+"""Of a step's id where the plan is not known yet."""
+
 
 class Listener(Protocol):
     """Hears what happens to steps."""
@@ -26,8 +29,8 @@ def waiting_line(event: StepEvent) -> str:
 class Lines:
     """One line a finished step, on standard error."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.width = max(len(step.id) for step in plan.steps)
+    def __init__(self, plan: Plan | None = None) -> None:
+        self.width = max((len(step.id) for step in plan.steps), default=1) if plan is not None else WIDTH
 
     def hear(self, event: StepEvent) -> None:
         """Print a finished step, and what waits."""

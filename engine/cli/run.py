@@ -248,16 +248,19 @@ def show_log(record: RunRecord) -> None:
 
 
 def sweep(spec: str, overrides: list[str], wanted: Wanted) -> int:
-    """Every combination that Hydra's sweeper makes of the overrides, one after the other."""
+    """Every combination that Hydra's sweeper makes of the overrides, one after the other, on one cluster."""
     from engine.api import prepare_spec
     from engine.digest import digest_of
+    from engine.execute.warm import own_cluster
     from engine.spec.load import expand_sweep
+    from engine.spec.project import project_root
 
     batches = expand_sweep(spec, overrides)
     done: list[tuple[tuple[str, ...], dict[str, Any]]] = []
-    for number, chosen in enumerate(batches, 1):
-        view.note(f"[{number}/{len(batches)}] {' '.join(text.lstrip('+') for text in chosen) or spec}")
-        done.append((chosen, one_of_sweep(spec, chosen, wanted)))
+    with own_cluster(open_home(project_root(Path(spec).absolute())).path):
+        for number, chosen in enumerate(batches, 1):
+            view.note(f"[{number}/{len(batches)}] {' '.join(text.lstrip('+') for text in chosen) or spec}")
+            done.append((chosen, one_of_sweep(spec, chosen, wanted)))
     ids = [str(document.get("run_id")) for _, document in done]
     best = best_of(done, prepare_spec(spec, batches[0]).loaded.spec if batches else None)
     if wanted.json:
@@ -272,7 +275,7 @@ def one_of_sweep(spec: str, chosen: tuple[str, ...], wanted: Wanted) -> dict[str
     try:
         from engine.api import prepare_spec
 
-        prepared = prepare_spec(spec, chosen, wanted.address)
+        prepared = prepare_spec(spec, chosen, wanted.address, owned=True)
         noted = note(prepared, open_home(prepared.loaded.root))
         answered = answer_of(carry_out(prepared, wanted), prepared, noted)
     except EngineError as error:

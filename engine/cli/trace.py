@@ -44,6 +44,7 @@ def command(
             registry=home.registry,
             lake=home.lake,
             predictions=home.path / "predictions",
+            monitor=home.path / "monitor",
         )
         found = trace(id, sources)
     if format == "openlineage":

@@ -1,1 +1,1 @@
-"""Windows of what was served against the reference: drift, live performance, alarms."""
+"""What watches a model that serves: detectors, the budget of false alarms, windows, live performance."""

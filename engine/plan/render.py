@@ -41,8 +41,14 @@ def status_of(step: Step, settled: Collection[str], recorded: bool, why: Why) ->
     return "may run" if unsure or all(reason.startswith("if ") for reason in reasons) else "would run"
 
 
-def lines(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> Iterator[str]:
-    """The plan as a tree: sections, steps, whether each would run and why, or what it needs."""
+def lines(
+    plan: Plan, settled: Collection[str], recorded: bool, why: Why, alarms: Collection[str] = ()
+) -> Iterator[str]:
+    """The plan as a tree: sections, steps, whether each would run and why, or what it needs.
+
+    Args:
+        alarms: lines about false alarms, which stand under the detectors.
+    """
     yield f"{plan.name}  run {plan.run_id[:12]}  {len(plan.steps)} steps"
     width = max(len(step.id) for step in plan.steps)
     for name, _ in SECTIONS:
@@ -53,6 +59,7 @@ def lines(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> Ite
             needs = f"<- {', '.join(step.needs)}" if step.needs and step.kind != "register" else ""
             told = "" if recorded or step.id in settled else "; ".join(why.get(step.id, ()))
             yield f"    {step.id:<{width}}  {status_of(step, settled, recorded, why):<9}  {told or needs}".rstrip()
+        yield from (f"    {text}" for text in (alarms if name == "monitor" and steps else ()))
     yield summary_of(plan, settled, recorded, why)
 
 
@@ -65,8 +72,10 @@ def summary_of(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -
     return f"{found['would run']} to run{may}, {found['cached']} cached"
 
 
-def document(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> dict[str, Any]:
-    """The plan as JSON."""
+def document(
+    plan: Plan, settled: Collection[str], recorded: bool, why: Why, alarms: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The plan as JSON, with what the budget of false alarms leaves each detector."""
     levels = depth(plan.steps)
     return {
         "run_id": plan.run_id,
@@ -85,4 +94,5 @@ def document(plan: Plan, settled: Collection[str], recorded: bool, why: Why) -> 
             }
             for step in plan.steps
         ],
+        "alarms": alarms,
     }

@@ -173,13 +173,18 @@ class RecordStore:
 
     def newest_operation(self, runs: Sequence[str]) -> dict[str, Any]:
         """The operation that was recorded last for any of these runs, of which the last is the newest."""
+        noted = self.by_operation(runs)
+        return self.operation(noted[0]) if noted else {}
+
+    def by_operation(self, runs: Sequence[str]) -> list[str]:
+        """Those of the runs that have an operation: the one for which one was recorded last comes first."""
         noted = []
         for place, run in enumerate(runs):
             folder = self.folder(run) / "operation"
             numbers = numbered(folder, ".json")
             if numbers:
                 noted.append(((folder / f"{numbers[-1]}.json").stat().st_mtime_ns, place, run))
-        return self.operation(max(noted)[-1]) if noted else {}
+        return [run for _, _, run in sorted(noted, reverse=True)]
 
     def operation_digest(self, run_id: str) -> str | None:
         """The SHA-256 of the newest operation of a run, if there is a whole one."""

@@ -3,7 +3,8 @@
 ::
 
     object --in--> data at a commit --read by--> run --made--> artifact, model version --named by--> alias
-                   code, environment, baseline --used by--^            `--baseline of--> run
+                   code, environment, baseline --used by--^    ^       `--baseline of--> run
+                   alarm --trained for-------------------------'
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from engine.errors import EngineError, NotFound, UsageError
 from engine.lake.listing import commit_of, files_at
 from engine.lake.protocol import Lake
 from engine.lake.uri import SCHEME, LakeUri, parse
+from engine.monitor.table import Table
 from engine.predictions.ids import time_of
 from engine.record.index import Row, marks, rows
 from engine.record.model import RunRecord
 from engine.record.query import pinned_at
 from engine.record.store import SHORTEST_PREFIX, RecordStore
+from engine.registry.history import moves
 from engine.registry.model import ModelRef, ModelVersion
 from engine.registry.protocol import Registry
 
@@ -60,6 +63,7 @@ class Sources:
     registry: Registry
     lake: Lake
     predictions: Path
+    monitor: Path
 
 
 def trace(text: str, sources: Sources) -> Node:
@@ -248,9 +252,41 @@ def model_node(version: ModelVersion, sources: Sources) -> Node:
     leaf = version_leaf(version)
     made = [row for row in rows_of(version.runs, sources.db) if row.run in version.runs]
     up = [("made by", run_leaf(row, up=inputs_of(row.run, sources))) for row in made]
+    up += [*causes_of(version, sources), *decisions_on(version, sources.registry)]
     down = [("baseline of", run_leaf(row)) for row in named_rows("baseline", version.digest, sources.db)]
     aliases = [("named by", Node(kind="alias", id=f"{version.name}@{a}", shown=f"@{a}")) for a in version.aliases]
     return Node(kind="model", id=leaf.id, shown=leaf.shown, facts=leaf.facts, up=tuple(up), down=(*aliases, *down))
+
+
+def decisions_on(version: ModelVersion, registry: Registry) -> Iterator[tuple[str, Node]]:
+    """The entries of the ledger that gave a version an alias: when, who, why, and with which data."""
+    for move in moves(registry.ledger(version.name)):
+        if move.version == version.version:
+            shown = (
+                f"@{move.alias} {move.when[:19].replace('T', ' ')} by {move.who}{f': {move.why}' if move.why else ''}"
+            )
+            facts = {"alias": move.alias, "when": move.when, "who": move.who, "why": move.why, "forced": move.forced}
+            node = Node(
+                kind="entry",
+                id=str(move.entry.number),
+                shown=shown,
+                facts={**facts, "how": move.how, "data": move.data},
+            )
+            yield "named in", node
+
+
+def causes_of(version: ModelVersion, sources: Sources) -> Iterator[tuple[str, Node]]:
+    """The alarms for which a version was trained, and the versions that they were about."""
+    table = Table(sources.monitor)
+    known = {item.version: item for item in sources.registry.versions(version.name)}
+    for item in table.retrained(version.name):
+        alarm = table.alarm(item["alarm"]) if item["outcome"].get("run") in version.runs else None
+        if alarm is not None:
+            old = known.get(int(alarm["version"]))
+            facts = {name: alarm[name] for name in ("signal", "text", "features", "window", "rows", "alias")}
+            facts |= {name: alarm[name].isoformat() for name in ("window_start", "window_end", "raised")}
+            up = (("raised on", version_leaf(old)),) if old is not None else ()
+            yield "trained for", Node(kind="alarm", id=alarm["id"], shown=alarm["text"], facts=facts, up=up)
 
 
 def artifact_node(digest: str, sources: Sources) -> Node:

@@ -17,8 +17,18 @@ SCALARS: Mapping[str, tuple[type, ...]] = {
     "Sequence": (list, tuple),
     "dict": (Mapping,),
     "Mapping": (Mapping,),
+    "Probability": (int, float),
+    "Count": (int,),
     "ClassName": (str,),
     "ClassParameters": (Mapping,),
+}
+RANGES: Mapping[str, dict[str, float]] = {
+    "Probability": {"exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "Count": {"minimum": 1},
+}
+RANGE_WORDS: Mapping[str, str] = {
+    "Probability": "give a number above 0 and below 1, such as 0.05",
+    "Count": "give a whole number of at least 1",
 }
 JSON_TYPES: Mapping[str, str] = {
     "int": "integer",
@@ -31,6 +41,8 @@ JSON_TYPES: Mapping[str, str] = {
     "Sequence": "array",
     "dict": "object",
     "Mapping": "object",
+    "Probability": "number",
+    "Count": "integer",
     "ClassName": "string",
     "ClassParameters": "object",
 }
@@ -63,7 +75,22 @@ def admits(node: ast.expr, value: object) -> bool:
         return True
     if isinstance(value, bool):
         return bool in expected
-    return isinstance(value, expected)
+    return isinstance(value, expected) and is_within(name, value)
+
+
+def is_within(name: str, value: object) -> bool:
+    """Whether a number is in the range that its type's name stands for; most types have none."""
+    bounds = RANGES.get(name, {})
+    return not isinstance(value, int | float) or (
+        value >= bounds.get("minimum", value)
+        and ("exclusiveMinimum" not in bounds or value > bounds["exclusiveMinimum"])
+        and ("exclusiveMaximum" not in bounds or value < bounds["exclusiveMaximum"])
+    )
+
+
+def range_words(annotation: str) -> str:
+    """What to give where a type has a range; empty where it has none."""
+    return next((words for name, words in RANGE_WORDS.items() if name in annotation), "")
 
 
 def admits_generic(name: str, inner: ast.expr, value: object) -> bool:
@@ -106,7 +133,7 @@ def admitted(node: ast.expr) -> dict[str, Any]:
         return {"type": "null"} if node.value is None else {}
     name = name_of(node.value if isinstance(node, ast.Subscript) else node)
     if not isinstance(node, ast.Subscript):
-        return {"type": JSON_TYPES[name]} if name in JSON_TYPES else {}
+        return {"type": JSON_TYPES[name], **RANGES.get(name, {})} if name in JSON_TYPES else {}
     parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if name == "Literal":
         return {"enum": [part.value for part in parts if isinstance(part, ast.Constant)]}

@@ -17,7 +17,7 @@ from engine.lake.uri import parse as parse_uri
 from engine.monitor.budget import parse as parse_budget
 from engine.plugins import Description, Kind
 from engine.queries import ColumnAbsent
-from engine.spec.annotations import fits, options
+from engine.spec.annotations import fits, options, range_words
 from engine.spec.model import Gate, KeyPath, SecretRef, Slice, Spec
 from engine.spec.parse import Composed, leaves, shown
 from engine.spec.schema_values import faults_of
@@ -424,7 +424,7 @@ def parameters_fit(described: Description, path: KeyPath, given: Mapping[str, An
                 )
         elif not fits(known[name].annotation, value):
             fact = f"{owner} takes {name}: {known[name].annotation}, got {shown(value)}"
-            hint = suggestion(str(value), options(known[name].annotation))
+            hint = suggestion(str(value), options(known[name].annotation)) or range_words(known[name].annotation)
             yield Finding(rule="parameter-type", path=(*path, name), fact=fact, hint=hint)
     misspelt = {nearest(name, known) for name in given if name not in known}
     for parameter in described.parameters:
@@ -766,7 +766,7 @@ def detectors_read_features(spec: Spec, _: Surroundings) -> Iterator[Finding]:
 
 
 def detectors_are_for_their_features(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
-    """A detector is told features of the roles that it is for, or finds some; its p-value is a probability."""
+    """A detector is told features of the roles that it is for, or finds some."""
     roles = {
         **dict.fromkeys(spec.features.numeric, "numeric"),
         **dict.fromkeys(spec.features.categorical, "categorical"),
@@ -776,10 +776,6 @@ def detectors_are_for_their_features(spec: Spec, surroundings: Surroundings) -> 
         if isinstance(described, EngineError):
             continue
         path: KeyPath = ("monitor", "detectors", index)
-        limit = detector.with_.get("p_val")
-        if isinstance(limit, int | float) and not isinstance(limit, bool) and not 0 < limit < 1:
-            fact, hint = f"p_val is {limit}", "give a probability between 0 and 1, such as 0.05"
-            yield Finding(rule="value", path=(*path, "with", "p_val"), fact=fact, hint=hint)
         able, instead = described.constants.get("roles"), described.constants.get("instead")
         if not isinstance(able, tuple) or not roles:
             continue
@@ -793,6 +789,18 @@ def detectors_are_for_their_features(spec: Spec, surroundings: Surroundings) -> 
             fact = f"there is no {' or '.join(able)} feature for {detector.uses}"
             rests_on = tuple(("features", role) for role in able)
             yield Finding(rule="detector-feature", path=(*path, "uses"), fact=fact, hint=hint, rests_on=rests_on)
+
+
+def windows_are_long_enough(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
+    """A window by rows has as many as the detector's p-values need."""
+    for index, detector in enumerate(spec.monitor.detectors if spec.monitor else ()):
+        described = surroundings.plugins["detector", detector.uses]
+        least = described.constants.get("least_rows", 1) if isinstance(described, Description) else 1
+        if isinstance(detector.window, int) and detector.window < least:
+            fact = f"the p-values of {detector.uses} hold for windows of at least {least} rows, and this has "
+            path: KeyPath = ("monitor", "detectors", index, "window")
+            hint = f"write `window: {least}` or more"
+            yield Finding(rule="detector-window", path=path, fact=f"{fact}{detector.window}", hint=hint)
 
 
 def false_alarms_are_a_rate(spec: Spec, _: Surroundings) -> Iterator[Finding]:
@@ -815,13 +823,13 @@ def the_objective_is_computed(spec: Spec, _: Surroundings) -> Iterator[Finding]:
 
 def secrets_are_set(spec: Spec, surroundings: Surroundings) -> Iterator[Finding]:
     """A secret's variable is set where the spec is used; here that is only worth a word."""
-    webhook = spec.monitor.on_alert.webhook if spec.monitor else None
-    if isinstance(webhook, SecretRef) and not webhook.optional and webhook.env not in surroundings.variables:
-        path: KeyPath = ("monitor", "on_alert", "webhook")
-        fact = f"the environment variable {webhook.env} is not set"
-        yield Finding(
-            rule="secret-unset", path=path, fact=fact, hint="set it where alerts are sent", severity="warning"
-        )
+    for name in ("webhook", "signing_key") if spec.monitor else ():
+        found = getattr(spec.monitor.on_alert, name) if spec.monitor else None
+        if isinstance(found, SecretRef) and not found.optional and found.env not in surroundings.variables:
+            path: KeyPath = ("monitor", "on_alert", name)
+            fact = f"the environment variable {found.env} is not set"
+            hint = "set it where alerts are sent"
+            yield Finding(rule="secret-unset", path=path, fact=fact, hint=hint, severity="warning")
 
 
 CHECKS: tuple[Check, ...] = (
@@ -855,6 +863,7 @@ CHECKS: tuple[Check, ...] = (
     performance_metrics_are_computed,
     detectors_read_features,
     detectors_are_for_their_features,
+    windows_are_long_enough,
     false_alarms_are_a_rate,
     the_objective_is_computed,
     secrets_are_set,

@@ -291,12 +291,22 @@ class Performance(Section):
     window: int = Field(default=1000, ge=1)
 
 
+class Retrain(Section):
+    """What an alarm may start: at most ``limit`` retrainings a day, and none within ``cooldown`` of another."""
+
+    alias: Literal["candidate", "shadow"] = "candidate"
+    cooldown: Seconds = 86_400.0
+    limit: int = Field(default=1, ge=1)
+
+
 class OnAlert(Section):
-    """What an alarm starts."""
+    """What an alarm starts. One that says what another said within ``cooldown`` starts nothing."""
 
     log: bool = True
     webhook: Secret = None
-    retrain: bool = False
+    signing_key: Secret = None
+    retrain: bool | Retrain = False
+    cooldown: Seconds = 3600.0
 
 
 class Monitor(Section):

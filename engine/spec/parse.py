@@ -284,6 +284,8 @@ def model_classes(annotation: object) -> Iterator[type[BaseModel]]:
         yield from model_classes(argument)
 
 
+SECRETS = (("webhook",), ("signing_key",))
+"""The ends of the keys that hold a secret."""
 EXAMPLES: Mapping[str, str] = {
     "name": "name: late-arrivals",
     "data": "data: {train: {uri: lakefs://repo/main/train.parquet}}",
@@ -307,7 +309,7 @@ def example(path: KeyPath) -> str:
 def misplaced_secrets(composed: Composed) -> Iterator[KeyPath]:
     """Every place outside the secret fields that an environment variable would flow into."""
     for path, value in leaves(composed.values, ()):
-        whole = path[-1:] == ("webhook",) and str(value).startswith(SECRET)
+        whole = path[-1:] in SECRETS and str(value).startswith(SECRET)
         if isinstance(value, str) and SECRET in value and not whole:
             yield path
 

@@ -770,6 +770,17 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     Rule(
+        id="detector-window",
+        title="A window with too few rows for its detector",
+        why="A p-value that rests on large numbers is wrong in small windows, and so is the rate of false alarms.",
+        bad=Example(
+            text="monitor:\n  reference: train\n  detectors: [{name: m, uses: psi, window: ▸20}]\n",
+            says="the p-values of psi hold for windows of at least 50 rows, and this has 20; "
+            "write `window: 50` or more",
+        ),
+        good=Example(text="monitor:\n  reference: train\n  detectors: [{name: m, uses: psi, window: 500}]\n"),
+    ),
+    Rule(
         id="false-alarms",
         title="A budget of false alarms that is no rate",
         why="Every test errs now and then; the budget says how often the alarms of a model may, all of them together.",

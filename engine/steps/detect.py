@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.digest import plain
-from engine.plugins import Detector, PluginFailed, find, load
+from engine.monitor.detectors import made
 from engine.steps.columns import features_of, require_rows
 from engine.steps.context import Context
 from engine.steps.model import Inputs, Outputs
@@ -31,12 +31,3 @@ def run(inputs: Inputs, params: Mapping[str, Any], context: Context) -> Outputs:
             "reference": context.put_table(reference),
         }
     )
-
-
-def made(uses: str, given: Mapping[str, Any]) -> Detector:
-    """The detector with its parameters."""
-    component = load(find("detector", uses))
-    if not isinstance(component, type):
-        raise PluginFailed(f"{uses} is not a class", hint="a detector is a class with fit() and restore()", key="uses")
-    detector: Detector = component(**given)
-    return detector

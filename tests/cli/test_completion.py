@@ -74,7 +74,7 @@ OFFERED = {
     "engine run spec.yaml --report h": ["html="],
     "engine run spec.yaml --report issue=g": ["gh", "gitlab"],
     "engine validate spec.yaml --output g": ["github=", "gitlab="],
-    "engine plugins show alibi": ["alibi.TabularDrift"],
+    "engine plugins show alibi.T": ["alibi.TabularDrift"],
     "engine plugins show nobody": [],
     "engine models list n": ["numbers"],
     "engine runs show n": ["numbers"],

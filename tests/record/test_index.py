@@ -165,7 +165,12 @@ def sources(project: Project) -> Iterator[Sources]:
     home = open_home(project.root)
     with home.runs.opened() as db:
         yield Sources(
-            db=db, records=home.records, registry=home.registry, lake=home.lake, predictions=home.path / "predictions"
+            db=db,
+            records=home.records,
+            registry=home.registry,
+            lake=home.lake,
+            predictions=home.path / "predictions",
+            monitor=home.path / "monitor",
         )
 
 
@@ -205,7 +210,7 @@ def test_a_run_leads_back_to_its_pins_and_on_to_its_artifacts_and_model(project:
 def test_a_model_leads_back_to_its_run_and_the_data_behind_it(project: Project, name: str) -> None:
     node = traced(project, name)
     assert (node.kind, node.id) == ("model", "numbers:1" if name == "numbers:1" else "numbers:2")
-    ((word, made),) = node.up
+    ((word, made),) = [(word, found) for word, found in node.up if found.kind == "run"]
     assert (word, made.kind) == ("made by", "run")
     assert "data" in {one.kind for _, one in made.up}
     assert [one.shown for _, one in node.down] == ([] if name == "numbers:1" else ["@production"])
@@ -343,3 +348,10 @@ def test_the_index_is_whole_after_each_run_without_being_asked(project: Project)
     time.sleep(0.01)
     assert statuses(project) == ALL
     assert (project.home / "cache" / "runs.db").stat().st_mtime_ns == before
+
+
+def test_a_model_names_the_decisions_that_gave_it_an_alias(project: Project) -> None:
+    node = traced(project, "numbers@production")
+    entries = [found for word, found in node.up if word == "named in"]
+    assert [entry.facts["alias"] for entry in entries] == ["production"]
+    assert all(entry.id.isdigit() for entry in entries)

@@ -91,7 +91,12 @@ KEYS: dict[str, tuple[str, list[str]]] = {
     "monitor.performance.window": ("O", ["monitor.performance=[{metric: mae, max: 0.1, window: 7}]"]),
     "monitor.on_alert.log": ("O", ["monitor.on_alert.log=false"]),
     "monitor.on_alert.webhook": ("O", ["monitor.on_alert.webhook='https://example.com/other'"]),
+    "monitor.on_alert.signing_key": ("O", ["+monitor.on_alert.signing_key='k'"]),
+    "monitor.on_alert.cooldown": ("O", ["+monitor.on_alert.cooldown=2h"]),
     "monitor.on_alert.retrain": ("O", ["monitor.on_alert.retrain=true"]),
+    "monitor.on_alert.retrain.alias": ("O", ["monitor.on_alert.retrain={alias: shadow}"]),
+    "monitor.on_alert.retrain.cooldown": ("O", ["monitor.on_alert.retrain={cooldown: 2d}"]),
+    "monitor.on_alert.retrain.limit": ("O", ["monitor.on_alert.retrain={limit: 3}"]),
     "sweep.objective": ("O", ["sweep.objective=mae"]),
     "sweep.direction": ("O", ["sweep.direction=minimize"]),
     "sweep.max_parallel": ("O", ["sweep.max_parallel=3"]),
@@ -121,7 +126,10 @@ def keys_of(section: Any, path: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = f"{path}{field.alias or name}"
         inner = next(iter(sections_in(field.annotation)), None)
-        yield from [key] if inner is None else keys_of(inner, f"{key}.")
+        if inner is None or bool in get_args(field.annotation):
+            yield key
+        if inner is not None:
+            yield from keys_of(inner, f"{key}.")
 
 
 def sections_in(annotation: Any) -> Iterator[Any]:

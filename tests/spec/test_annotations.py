@@ -16,6 +16,8 @@ CASES: list[tuple[str, list[Any], list[Any]]] = [
     ("None", [None], [0, "", False]),
     ("int | None", [1, None], ["a", 1.5]),
     ("float | str", [1, 1.5, "auto"], [None, [1]]),
+    ("Probability", [0.05, 0.999], [0, 1, 5, -0.1, "0.05", True]),
+    ("Count | None", [1, 7, None], [0, -1, 1.5]),
     ("Optional[int]", [1, None], ["a"]),
     ("Union[int, str]", [1, "a"], [None, 1.5]),
     ("Literal['log', 'square']", ["log", "square"], ["logs", 1, None]),

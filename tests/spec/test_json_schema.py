@@ -27,7 +27,7 @@ CASES = {
 }
 # A schema sees one value at a time, and nothing but the file. So of these rules it finds nothing:
 BEYOND = {
-    "column-unknown", "data-unknown", "data-unused", "detector-feature", "false-alarms", "format-unknown", "gate-metric", "gate-slice",
+    "column-unknown", "data-unknown", "data-unused", "detector-feature", "detector-window", "false-alarms", "format-unknown", "gate-metric", "gate-slice",
     "gates-contradict", "interpolation", "interpolation-unstable", "metric-twice", "name-taken", "objective",
     "performance-limit", "performance-metric", "plugin-source", "schema", "schema-key", "secret-misplaced",
     "secret-unset", "sql-source", "target-is-feature", "schema-value", "sql", "override", "composition", "gate-range", "metric-task", "slice", "slice-column", "metric-plugin",
@@ -48,7 +48,6 @@ UNSEEN = {
     "plugins: a parameter of another type": "the class is the project's own",
     "plugins: a word that is not admitted": "the class is the project's own",
     "plugins: a boolean for a number": "the class is the project's own",
-    "operation: a p-value that is no probability": "the range is the detector's own",
     "gates: limits the wrong way round": "it compares two numbers",
 }
 
