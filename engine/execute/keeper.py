@@ -137,11 +137,13 @@ class Keeper:
         with self.at_work():
             threading.Thread(target=notice_end, args=(connection, gone), daemon=True).start()
             connection.send(Attached())
-            with contextlib.suppress(OSError):  # who is gone hears nothing
-                try:
-                    connection.send(carried_out(errand, connection.send, gone))
-                except EngineError as error:
+            try:
+                connection.send(carried_out(errand, connection.send, gone))
+            except EngineError as error:
+                with contextlib.suppress(OSError):
                     connection.send(complaint(error))
+            except OSError:  # who is gone hears nothing
+                gone.set()
         if gone.is_set() and not self.standing().busy:
             warmed(self._cpus, self._folder)  # its workers ended with what they did
 

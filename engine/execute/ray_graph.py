@@ -133,21 +133,22 @@ class Flight:
         self.waiting: set[str] = set()
 
     def run(self, steps: list[Step]) -> dict[str, StepOutcome]:
-        """Submit everything, then take what is ready until nothing is left."""
+        """Submit everything, then take what is ready until nothing is left. Nothing of it goes on when this ends."""
         import ray
 
-        self.submit(steps)
-        pending = list(self.refs)
-        while pending:
-            if self.abandoned.is_set():
-                for ref in pending:
+        try:
+            self.submit(steps)
+            pending = list(self.refs)
+            while pending and not self.abandoned.is_set():
+                ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
+                self.notice_starts()
+                for ref in ready:
+                    self.take(ref)
+                self.end_overdue(pending)
+        finally:
+            for ref, step in self.refs.items():
+                if step.id not in self.outcomes:
                     ray.cancel(ref, force=True)
-                break
-            ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
-            self.notice_starts()
-            for ref in ready:
-                self.take(ref)
-            self.end_overdue(pending)
         return self.outcomes
 
     def submit(self, steps: list[Step]) -> None:

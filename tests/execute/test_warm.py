@@ -22,6 +22,21 @@ from engine.execute.warm import Kept, grounds, kept, standing, start, write_down
 from projects import Project, make_project
 
 QUIET = 20.0
+DEAF = """
+import os, socket, sys, time
+from engine.cli.main import main
+from engine.execute import warm
+from engine.execute.ray_executor import Attached
+
+def outcomes(driver, report):
+    assert isinstance(driver.connection.recv(), Attached)
+    socket.socket(fileno=os.dup(driver.connection.fileno())).shutdown(socket.SHUT_RD)
+    time.sleep(60)
+
+warm.Driver.outcomes = outcomes
+main()
+"""
+"""A run that hears nothing any more once it is on the cluster, as one does that is killed at that moment."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +86,7 @@ def done_on(project: Project) -> int:
 
 def begun(project: Project, *overrides: str) -> subprocess.Popen[str]:
     """A run whose training goes on for a minute, and has begun."""
+    assert not trainers(project)
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "train.with.mode=sleep", *overrides],
         cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
@@ -152,6 +168,16 @@ def test_nothing_of_a_run_goes_on_when_who_asked_for_it_is_gone(project: Project
         process.communicate()
     assert awaited(lambda: not trainers(project), 5.0)
     assert kept(project.root / ".engine") is not None
+
+
+def test_nothing_of_a_run_goes_on_when_who_asked_for_it_cannot_be_told_of_it(project: Project) -> None:
+    before = done_on(project)
+    words = [sys.executable, "-c", DEAF, "run", "spec.yaml", "train.with.mode=sleep", "seed=5"]
+    with subprocess.Popen(words, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert awaited(lambda: done_on(project) > before)
+        time.sleep(1.0)  # a worker takes the name of its step a moment after it began
+        assert awaited(lambda: not trainers(project), 5.0)
+        process.kill()
 
 
 def test_a_cluster_with_a_run_on_it_does_not_end_unless_it_must(project: Project) -> None:
