@@ -41,6 +41,8 @@ CHECKED, LOGGED = 10_000, 20_000
 REQUEST, REQUESTS = 5_000, 40
 MANY = 1_000_000
 MODELS_WATCHED = 100
+DIFFERENT = 20_011
+"""Rows that a watched server is asked about, in turn."""
 CHECK_AT_MOST, WINDOW_AT_MOST = 0.35, 0.1
 
 MODEL = """
@@ -409,10 +411,10 @@ def watch_beside(rounds: int) -> None:
         costs = []
         with serve.started("engine", folder) as side:
             server = psutil.Process(side.process.pid)
-            serve.load(side, folder, 1, 64, 2)
+            serve.varied_load(side, folder, 64, 2, DIFFERENT)
             for _, name in alternate(list(rates), rounds):
                 if name == "alone":
-                    rates[name].append(serve.load(side, folder, 1, 64, 5).rate)
+                    rates[name].append(serve.varied_load(side, folder, 64, 5, DIFFERENT).rate)
                     continue
                 words = [sys.executable, "-m", "engine.cli.main", "monitor", "watch", "forest"]
                 process = subprocess.Popen(words, cwd=folder, env=quiet_environment(), stdout=subprocess.DEVNULL,
@@ -420,7 +422,7 @@ def watch_beside(rounds: int) -> None:
                 watcher = psutil.Process(process.pid)
                 settled(watcher)
                 before = spent(watcher), spent(server)
-                rates[name].append(serve.load(side, folder, 1, 64, 5).rate)
+                rates[name].append(serve.varied_load(side, folder, 64, 5, DIFFERENT).rate)
                 settled(watcher)
                 costs.append((spent(watcher) - before[0]) / (spent(server) - before[1]))
                 process.send_signal(signal.SIGINT)

@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -173,6 +174,18 @@ wrk.method, wrk.body = "POST", file:read("*a")
 wrk.headers["Content-Type"] = "{kind}"
 {more}
 """
+VARIED = """
+local bodies, at = {{}}, 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "{kind}"
+function init()
+  for body in io.lines("{body}") do bodies[#bodies + 1] = wrk.format(nil, nil, nil, body) end
+end
+function request()
+  at = at % #bodies + 1
+  return bodies[at]
+end
+"""
 INFER = "/v2/models/forest/infer"
 
 
@@ -300,7 +313,7 @@ def request(rows: int, *, binary: bool) -> tuple[dict[str, str], bytes]:
 def load(
     side: Side, folder: Path, rows: int, connections: int, seconds: float, *, binary: bool = False, strict: bool = True
 ) -> Load:
-    """A slice of load from wrk.
+    """A slice of load from wrk, always of the same request.
 
     Raises:
         SystemExit: when ``strict``, and any answer was not 200.
@@ -310,8 +323,29 @@ def load(
     name.write_bytes(body)
     kind = headers.pop("Content-Type")
     more = "\n".join(f'wrk.headers["{key}"] = "{value}"' for key, value in headers.items())
-    script = folder / f"{name.name}.lua"
-    script.write_text(LUA.format(body=name, kind=kind, more=more))
+    script = LUA.format(body=name, kind=kind, more=more)
+    return loaded(side, folder, script, connections, seconds, strict=strict)
+
+
+def varied_load(side: Side, folder: Path, connections: int, seconds: float, count: int) -> Load:
+    """A slice of load from wrk, of ``count`` different rows like those of the training, in turn.
+
+    Raises:
+        SystemExit: when any answer was not 200.
+    """
+    name = folder / f"bodies-{count}"
+    if not name.exists():
+        chance = random.Random(count)
+        rows = ([round(chance.random(), 4) for _ in range(FEATURES)] for _ in range(count))
+        tensors = ({"name": "numeric", "shape": [1, FEATURES], "datatype": "FP32", "data": row} for row in rows)
+        name.write_text("".join(json.dumps({"inputs": [tensor]}) + "\n" for tensor in tensors))
+    return loaded(side, folder, VARIED.format(body=name, kind="application/json"), connections, seconds, strict=True)
+
+
+def loaded(side: Side, folder: Path, lua: str, connections: int, seconds: float, *, strict: bool) -> Load:
+    """What wrk says after a script."""
+    script = folder / "load.lua"
+    script.write_text(lua)
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
     done = subprocess.run([*words, f"http://127.0.0.1:{side.port}{INFER}"], capture_output=True, text=True, check=True)
     refused = sum(map(int, re.findall(r"(?:Non-2xx[^:]*: |timeout )(\d+)", done.stdout)))

@@ -13,34 +13,34 @@ came, so that those of several workers fall into their order; one that comes lat
 
 from __future__ import annotations
 
-import base64
-import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from engine.digest import digest_of, plain
+from engine.digest import digest_of
 from engine.errors import EngineError, UsageError, writing
 from engine.monitor.alerts import Post, Sent, announce, deliver, secret_value
+from engine.monitor.following import Follower
 from engine.monitor.model import OUTPUTS, Damage, Figure, Raised, Stream, Window
-from engine.monitor.reading import EMPTY, Follower, in_order, times_of, together
+from engine.monitor.reading import in_order, times_of
 from engine.monitor.table import Change, Table
-from engine.monitor.windows import Size, micros, moment_at, size_of, span_at
+from engine.monitor.windows import Size, micros, moment_at, span_at
 from engine.observe.check import alpha_of, families, window_of
 from engine.observe.drift import Judgement, alarms_of, beside, figures_of, judged, online_alarm
 from engine.observe.refresh import Refreshed, refresh
+from engine.observe.streams import Files, Followed, Line, in_time, kept_state, restored
 from engine.observe.subject import Observatory, Subject, Watch, inputs_of, subject_of
 from engine.plugins import DriftVerdict, OnlineDetector, PluginFailed
 from engine.registry.model import ModelRef
+from engine.store.durable import held
 
 PAUSE = 1.0
 SETTLE = 2.0
@@ -48,10 +48,13 @@ SETTLE = 2.0
 QUIET = 60.0
 """Seconds without a row after which a window of time that is over is closed, though no later row has come."""
 SHADOW = "shadow"
+SECRETS = ("webhook", "signing_key")
 WAITING = "waiting"
 """A retraining that waits for labels is tried again when something came."""
 KEEP = 10.0
 """Seconds after which it is written down how far a log was followed, when there was nothing else to write."""
+AT_ONCE = 64
+"""Windows that are written together, where more are full."""
 REFRESH = 60.0
 """Seconds at least between two computations of live figures."""
 
@@ -189,29 +192,6 @@ def patrol(
 # -- one model -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Line:
-    """The windows of one size of one stream: the rows that are in none yet, and what is known of the last one."""
-
-    size: Size
-    rows: pa.Table = field(default_factory=lambda: EMPTY)
-    last: int | None = None
-    closed: int | None = None
-    late: int = 0
-
-
-@dataclass(slots=True)
-class Followed:
-    """A stream: its lines by size, and what each detector that looks at each row knows of it."""
-
-    version: int
-    alias: str
-    lines: dict[str, Line] = field(default_factory=dict)
-    online: dict[str, dict[str, Any]] = field(default_factory=dict)
-    waiting: list[tuple[float, pa.Table]] = field(default_factory=list)
-    heard: float = 0.0
-
-
 class Beat:
     """One model that is watched."""
 
@@ -228,6 +208,7 @@ class Beat:
         self.hopeful = True
         self.running: dict[str, Callable[[], Mapping[str, Any] | None]] = {}
         self.follower = Follower(duty.where.logs / name)
+        self.files = Files()
         self.resumed = False
         self.load()
 
@@ -235,8 +216,9 @@ class Beat:
         """Go on where was written that this is."""
         state = self.duty.table.progress(self.name)
         self.resumed = state is not None
-        self.follower = Follower(self.duty.where.logs / self.name, taken=self.duty.table.followed(self.name))
-        self.streams = restored(state) if state is not None else {}
+        logs = self.duty.where.logs / self.name
+        self.follower, self.files = Follower(logs, taken=self.duty.table.followed(self.name)), Files()
+        self.streams = restored(state, logs, self.files) if state is not None else {}
         self.changed = False
 
     @contextmanager
@@ -249,13 +231,11 @@ class Beat:
         path = self.duty.table.folder / f"{self.name}.lock"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as stream:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    hint = "one is enough; end the other first"
-                    raise UsageError("another process watches this model", place=self.name, hint=hint) from error
-                yield
+        with held(path, exclusive=True, wait=False) as is_ours:
+            if not is_ours:
+                hint = "one is enough; end the other first"
+                raise UsageError("another process watches this model", place=self.name, hint=hint)
+            yield
 
     def look(self, *, once: bool = False) -> Iterator[Notice]:
         """Judge what has come, send what is due, and see to retrainings."""
@@ -280,50 +260,43 @@ class Beat:
     def take_in(self) -> Iterator[Notice]:
         """Hear of new rows."""
         now = time.monotonic()
-        for table in self.follower.look():
+        for arrival in self.follower.look():
             self.changed = True
-            for followed, rows in self.parts(table):
-                followed.waiting.append((now, rows))
-                followed.heard = now
+            key = arrival.version, arrival.alias
+            followed = self.streams.setdefault(key, Followed(version=arrival.version, alias=arrival.alias))
+            followed.waiting.append((now, self.files.placed(arrival.file, arrival.first, arrival.rows)))
+            followed.heard = now
         for stem, damage in self.follower.damaged.items():
             if stem not in self.told:
                 self.told.add(stem)
                 yield Passed(model=self.name, damage=damage)
 
-    def parts(self, table: pa.Table) -> Iterator[tuple[Followed, pa.Table]]:
-        """The rows of each stream."""
-        keys = table.group_by(["version", "alias"]).aggregate([]).to_pylist()
-        for key in keys:
-            version, alias = int(key["version"]), str(key["alias"])
-            rows = table
-            if len(keys) > 1:
-                mask = pc.and_(pc.equal(table.column("version"), version), pc.equal(table.column("alias"), alias))
-                rows = table.filter(mask)
-            found = self.streams.setdefault((version, alias), Followed(version=version, alias=alias))
-            yield found, rows
-
     def settle(self, followed: Followed, *, everything: bool) -> Iterator[Notice]:
         """Put the rows that came long enough ago into their order, and judge the windows that are full or over."""
-        due = float("inf") if everything else time.monotonic() - self.duty.settle
-        ripe = [rows for came, rows in followed.waiting if came <= due]
         subject = self.subject(followed.version)
         if subject is None:
             followed.waiting = []
             return
+        ripe = followed.ripe(float("inf") if everything else time.monotonic() - self.duty.settle)
         if ripe:
-            followed.waiting = [item for item in followed.waiting if item[0] > due]
-            arrived = in_order(ripe)
+            arrived = in_time(ripe)
             for size in families(subject):
-                line = followed.lines.setdefault(str(size), Line(size=size))
-                line.late += came_late(arrived, line)
-                line.rows = in_order([line.rows, arrived]) if line.rows.num_rows else arrived
-            found = list(self.look_at_each(followed, subject, arrived))
-            if found:  # written when every line and every detector has the rows
-                yield from self.enter(subject, [], found)
+                followed.line(size).add(arrived)
+            moved = list(self.look_at_each(followed, subject, arrived))
+            if moved:  # written when every line and every detector has the rows
+                yield from self.enter(subject, [], moved)
         for size, watches in families(subject).items():
-            line = followed.lines.setdefault(str(size), Line(size=size))
-            while (window := self.full(line, followed, everything=everything)) is not None:
-                yield from self.judge(followed, line, subject, watches, *window)
+            line = followed.line(size)
+            while found := list(islice(self.windows(followed, line, subject, watches, everything=everything), AT_ONCE)):
+                yield from self.enter(subject, *together(found))
+                yield from (WindowJudged(judgement=judgement) for judgement in found)
+
+    def windows(
+        self, followed: Followed, line: Line, subject: Subject, watches: Sequence[Watch], *, everything: bool
+    ) -> Iterator[Judgement]:
+        """Judge the windows of a line that are complete, one after the other."""
+        while (window := self.full(line, followed, everything=everything)) is not None:
+            yield self.judge(followed, line, subject, watches, *window)
 
     def full(self, line: Line, followed: Followed, *, everything: bool) -> tuple[Window, pa.Table] | None:
         """The next window, if it is complete."""
@@ -333,7 +306,7 @@ class Beat:
         if line.size.rows is not None:
             if rows.num_rows < line.size.rows:
                 return None
-            part = rows.slice(0, line.size.rows)
+            part = line.first(line.size.rows)
             window = window_of(part, line.size, line.late)
             return (window, part) if window is not None else None
         times = times_of(rows)
@@ -352,27 +325,22 @@ class Beat:
 
     def judge(
         self, followed: Followed, line: Line, subject: Subject, watches: Sequence[Watch], window: Window, rows: pa.Table
-    ) -> Iterator[Notice]:
-        """Judge a window, and write down what is found together with how far the stream is."""
-        last = int(times_of(rows)[-1])
-        elapsed = None if line.last is None else (last - line.last) / 1e6
+    ) -> Judgement:
+        """Judge a window, which is no part of its line any more."""
+        elapsed = None if line.last is None else (int(times_of(rows)[-1]) - line.last) / 1e6
         stream = Stream(model=self.name, version=followed.version, alias=followed.alias)
         asked = [
             watch for watch in watches if not watch.is_online and (followed.alias != SHADOW or watch.name == OUTPUTS)
         ]
         found = judged(subject, asked, stream, window, rows, alpha_of(subject, line.size, elapsed))
-        line.rows = line.rows.slice(rows.num_rows)
-        line.last = last if line.last is None else max(last, line.last)
-        end = micros(window.end) if line.size.rows is None else last
-        line.closed = end if line.closed is None else max(end, line.closed)
-        line.late = 0
-        yield from self.enter(subject, list(figures_of(found)), list(alarms_of(found)))
-        yield WindowJudged(judgement=found)
+        line.close(rows, None if line.size.rows is not None else micros(window.end))
+        return found
 
     def look_at_each(self, followed: Followed, subject: Subject, rows: pa.Table) -> Iterator[Raised]:
         """Show rows to the detectors that look at each of them; their alarms."""
-        if followed.alias == SHADOW:
+        if followed.alias == SHADOW or not any(watch.is_online for watch in subject.watches):
             return
+        rows = in_order([rows])
         for watch in subject.watches:
             if not isinstance(watch.fitted, OnlineDetector):
                 continue
@@ -421,7 +389,9 @@ class Beat:
         """Write something and how far the log was followed, as one."""
         with self.duty.table.change() as change:
             put(change)
-            change.keep(self.name, kept_state(self.streams), self.follower.taken)
+            grown = {file: self.follower.taken[file] for file in self.follower.grown}
+            change.keep(self.name, kept_state(self.streams, self.files), grown)
+        self.follower.grown.clear()
         self.changed, self.kept = False, time.monotonic()
 
     # -- live figures, messages, retrainings --------------------------------------------------------------------------
@@ -451,7 +421,8 @@ class Beat:
         def address(version: int) -> tuple[str, str]:
             subject = self.subject(version)
             wishes = subject.on_alert if subject is not None else {}
-            return tuple(secret_value(wishes.get(name), self.duty.environment) for name in ("webhook", "signing_key"))  # type: ignore[return-value]
+            webhook, key = (secret_value(wishes.get(name), self.duty.environment) for name in SECRETS)
+            return webhook, key
 
         for sent in deliver(self.duty.table, self.name, self.duty.post, address, self.duty.clock()):
             yield Delivered(model=self.name, sent=sent)
@@ -489,78 +460,14 @@ class Beat:
         return known[1]
 
 
+def together(found: Sequence[Judgement]) -> tuple[list[Figure], list[Raised]]:
+    """The figures and the alarms of windows."""
+    return [item for one in found for item in figures_of(one)], [item for one in found for item in alarms_of(one)]
+
+
 def is_logged(subject: Subject) -> bool:
     """Whether the spec wants alarms said."""
     return bool(subject.on_alert.get("log", True))
-
-
-def came_late(rows: pa.Table, line: Line) -> int:
-    """How many rows are from before the end of the last window that was closed."""
-    return 0 if line.closed is None else int((times_of(rows) <= line.closed).sum())
-
-
-# -- what is kept ----------------------------------------------------------------------------------------------------
-
-
-def kept_state(streams: Mapping[tuple[int, str], Followed]) -> bytes:
-    """What has to be known to go on: JSON, with the rows that are in no window yet."""
-    document = [
-        {
-            "version": item.version,
-            "alias": item.alias,
-            "online": plain(item.online),
-            "waiting": packed(together([rows for _, rows in item.waiting])) if item.waiting else "",
-            "lines": [
-                {"size": name, "last": line.last, "closed": line.closed, "late": line.late, "rows": packed(line.rows)}
-                for name, line in item.lines.items()
-            ],
-        }
-        for item in streams.values()
-    ]
-    return json.dumps(document).encode()
-
-
-def restored(state: bytes) -> dict[tuple[int, str], Followed]:
-    """What :func:`kept_state` wrote; nothing of what is damaged."""
-    found: dict[tuple[int, str], Followed] = {}
-    for item in json.loads(state):
-        waiting = unpacked(item["waiting"])
-        lines = {
-            line["size"]: Line(
-                size=size_of(line["size"]),
-                rows=unpacked(line["rows"]),
-                last=line["last"],
-                closed=line["closed"],
-                late=line["late"],
-            )
-            for line in item["lines"]
-        }
-        found[item["version"], item["alias"]] = Followed(
-            version=item["version"],
-            alias=item["alias"],
-            lines=lines,
-            online=item["online"],
-            waiting=[(float("-inf"), waiting)] if waiting.num_rows else [],
-        )
-    return found
-
-
-def packed(rows: pa.Table) -> str:
-    """A table as text."""
-    if rows.num_rows == 0:
-        return ""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    return base64.b64encode(sink.getvalue()).decode()
-
-
-def unpacked(text: str) -> pa.Table:
-    """What :func:`packed` wrote."""
-    if not text:
-        return EMPTY
-    with pa.ipc.open_stream(base64.b64decode(text)) as reader:
-        return reader.read_all()
 
 
 def names_in(logs: Path) -> list[str]:

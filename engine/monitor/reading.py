@@ -2,9 +2,9 @@
 
 ::
 
-    newest(...)   the last rows of a stream, whatever file they are in
-    between(...)  all rows of a span of time
-    Follower      what came since the last time, each row once, in the order in which it came
+    newest(...)      the last rows of a stream, whatever file they are in
+    between(...)     all rows of a span of time
+    everything(...)  all rows that are wanted
 
 A file that cannot be read is passed over and told; the rest is read. A closed file is Parquet, of which the row groups
 know their first and last time; an open one is an Arrow stream, of which whole batches are read.
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ MOST_LATE = timedelta(days=1)
 """How long after the first row of a file, by which its folder is called, the last one may have come, and more."""
 LONG_AGO = 60.0
 """A stream that ends in the midst of a batch and was not written to for so many seconds is damaged, not unfinished."""
+CUT_OFF = "it ends in the midst of its rows"
 ORDER = ("time", "prediction", "row")
+BY_ORDER = [(name, "ascending") for name in ORDER]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +154,7 @@ def chosen(table: pa.Table, choice: Choice) -> pa.Table:
 def read_stream(path: Path, folder: Path, choice: Choice) -> tuple[pa.Table | None, Damage | None]:
     """The rows of an open stream, or of what became of it meanwhile; and whether it is damaged."""
     try:
-        batches, whole = whole_batches(path)
+        batches, tail = ending(path, Tail())
     except FileNotFoundError:
         became = next(iter(folder.glob(f"*/{path.stem}.parquet")), None)
         return (
@@ -160,7 +162,7 @@ def read_stream(path: Path, folder: Path, choice: Choice) -> tuple[pa.Table | No
         )
     except UNREADABLE as error:
         return None, Damage(file=str(path), fact=first_line(error))
-    damage = None if whole or is_fresh(path) else Damage(file=str(path), fact="it ends in the midst of its rows")
+    damage = None if tail.is_whole or is_fresh(path) else Damage(file=str(path), fact=CUT_OFF)
     if not batches:
         return None, damage
     table = with_origin(pa.Table.from_batches(batches))
@@ -168,26 +170,43 @@ def read_stream(path: Path, folder: Path, choice: Choice) -> tuple[pa.Table | No
     return chosen(table.select(names) if names else table, choice), damage
 
 
-def whole_batches(path: Path) -> tuple[list[pa.RecordBatch], bool]:
-    """The whole batches of a stream, and whether they are all that is in it."""
-    with pa.memory_map(str(path)) as source:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tail:
+    """How far a stream was read: to byte ``offset``, before which there are so many ``rows``.
+
+    ``size`` is that of the file then; ``is_whole``: all of it was read.
+    """
+
+    offset: int = 0
+    rows: int = 0
+    size: int = 0
+    is_whole: bool = True
+
+
+def ending(path: Path, before: Tail) -> tuple[list[pa.RecordBatch], Tail]:
+    """The whole batches of a stream from a place on, and how far it is read now.
+
+    Raises:
+        ArrowException, OSError, ValueError: when it is no stream of a log.
+    """
+    with pa.OSFile(str(path)) as source:  # mapped memory would end this process where a writer takes back half a batch
         size = source.size()
         if size == 0:
-            return [], True
+            return [], before
         try:
-            reader = pa.ipc.open_stream(source)
-            if ORIGIN not in (reader.schema.metadata or {}):
-                raise ValueError("it does not say which model it is of")
+            schema = pa.ipc.read_schema(source)
         except pa.ArrowInvalid as error:
             raise ValueError(first_line(error)) from error
-        found = []
-        while True:
-            try:
-                found.append(reader.read_next_batch())
-            except StopIteration:
-                return found, True
-            except UNREADABLE:
-                return found, False
+        if ORIGIN not in (schema.metadata or {}):
+            raise ValueError("it does not say which model it is of")
+        found, at = [], max(source.tell(), before.offset)
+        source.seek(at)
+        with suppress(*UNREADABLE, EOFError):
+            while at < size:
+                found.append(pa.ipc.read_record_batch(pa.ipc.read_message(source), schema))
+                at = source.tell()
+        rows = before.rows + sum(batch.num_rows for batch in found)
+        return found, Tail(offset=at, rows=rows, size=size, is_whole=at >= size)
 
 
 def is_fresh(path: Path) -> bool:
@@ -335,14 +354,14 @@ def in_order(tables: Sequence[pa.Table]) -> pa.Table:
     if not tables:
         return EMPTY
     whole = together(tables)
-    return whole.take(order_of(whole))
+    return whole if is_ordered(whole) else whole.take(pc.sort_indices(whole, sort_keys=BY_ORDER))
 
 
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Tables one after the other."""
-    filled = [table for table in tables if table.num_rows] or list(tables[:1])
-    if len({table.schema.remove_metadata() for table in filled}) == 1:
-        return pa.concat_tables([table.replace_schema_metadata(None) for table in filled])
+    filled = [alike(table) for table in tables if table.num_rows] or list(tables[:1])
+    if len({table.schema for table in filled}) == 1:
+        return pa.concat_tables(filled)
     kinds: dict[str, set[pa.DataType]] = {}
     for table in filled:
         for item in table.schema:
@@ -351,9 +370,25 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables([as_text(table, mixed) for table in filled], promote_options="default")
 
 
+def alike(table: pa.Table) -> pa.Table:
+    """A table without metadata, whose lists name their items as Arrow does: in Parquet they are called otherwise."""
+    found = table.replace_schema_metadata(None)
+    if not any(is_named_otherwise(item.type) for item in found.schema):
+        return found
+    kinds = {item.name: item.type for item in found.schema}
+    lists = {
+        name: pa.list_(kind.value_type, kind.list_size) for name, kind in kinds.items() if is_named_otherwise(kind)
+    }
+    return found.cast(pa.schema(list({**kinds, **lists}.items())))
+
+
+def is_named_otherwise(kind: pa.DataType) -> bool:
+    """Whether it is a list whose items are not called ``item``. Types that are equal may differ in that."""
+    return bool(pa.types.is_fixed_size_list(kind)) and kind.value_field.name != "item"
+
+
 def as_text(table: pa.Table, names: Iterable[str]) -> pa.Table:
     """A table in which some columns are text."""
-    table = table.replace_schema_metadata(None)
     for name in names:
         if name in table.column_names:
             at = table.column_names.index(name)
@@ -364,90 +399,10 @@ def as_text(table: pa.Table, names: Iterable[str]) -> pa.Table:
     return table
 
 
-def order_of(table: pa.Table) -> pa.Array:
-    """The places of a table's rows by time, prediction and row."""
+def is_ordered(table: pa.Table) -> bool:
+    """Whether rows are in their order for certain: no two of one time, none before the one above it."""
     times = times_of(table)
-    if len(times) > 1 and (np.diff(times) > 0).all():
-        return pa.array(np.arange(len(times)))
-    return pc.sort_indices(table, sort_keys=[(name, "ascending") for name in ORDER])
+    return len(times) < 2 or bool((np.diff(times) > 0).all())
 
 
 EMPTY = pa.schema(list({**ORIGINS, **FACTS}.items())).empty_table()  # pa.array would import pandas
-
-
-# -- following -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Follower:
-    """What came to a log since it was last looked at, each row once.
-
-    ``taken`` is how many rows of each file, by its name without an ending, were given out: it is the same for a stream
-    and for the Parquet that it becomes. It is all that has to be kept to go on in another process.
-    """
-
-    folder: Path
-    taken: dict[str, int] = field(default_factory=dict)
-    whole: set[str] = field(default_factory=set)
-    days: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    damaged: dict[str, Damage] = field(default_factory=dict)
-
-    def look(self) -> Iterator[pa.Table]:
-        """New rows, a table a file. What is damaged is in ``damaged``, and is tried again only when it has grown."""
-        streams = open_files(self.folder, None)
-        for day in reversed(days_of(self.folder)):
-            changed = (self.folder / day).stat().st_mtime_ns
-            if self.days.get(day) != changed:
-                for path in closed_files(self.folder, day, None):
-                    if path.stem not in self.whole:
-                        yield from self._closed(path)
-                self.days[day] = changed
-        for path in streams:
-            if path.stem not in self.whole:
-                yield from self._open(path)
-
-    def _closed(self, path: Path) -> Iterator[pa.Table]:
-        try:
-            table = pq.read_table(path, page_checksum_verification=True)
-        except FileNotFoundError:
-            return
-        except UNREADABLE as error:
-            self._note(path, first_line(error))
-            return
-        self.whole.add(path.stem)
-        self.sizes.pop(path.stem, None)
-        yield from self._rest(path.stem, table)
-
-    def _open(self, path: Path) -> Iterator[pa.Table]:
-        with suppress(FileNotFoundError):
-            size = path.stat().st_size
-            if self.sizes.get(path.stem) == size:
-                return
-            self.sizes[path.stem] = size
-            try:
-                batches, whole = whole_batches(path)
-            except UNREADABLE as error:
-                if not is_fresh(path):
-                    self._note(path, first_line(error))
-                return
-            if not whole and not is_fresh(path):
-                self._note(path, "it ends in the midst of its rows")
-            if batches:
-                yield from self._rest(path.stem, pa.Table.from_batches(batches), origin=True)
-
-    def _rest(self, stem: str, table: pa.Table, *, origin: bool = False) -> Iterator[pa.Table]:
-        before = self.taken.get(stem, 0)
-        if table.num_rows > before:
-            self.taken[stem] = table.num_rows
-            rest = table.slice(before)
-            yield with_origin(rest) if origin else rest
-
-    def _note(self, path: Path, fact: str) -> None:
-        self.whole.add(path.stem) if path.suffix == ".parquet" else None
-        self.damaged[path.stem] = Damage(file=str(path), fact=fact)
-
-
-def positions(follower: Follower) -> Mapping[str, int]:
-    """How far a follower is, for another process to go on."""
-    return dict(follower.taken)

@@ -16,7 +16,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -200,7 +199,9 @@ class Change:
         """Enter figures, each in the place of what was known of the same."""
         marks = ", ".join("?" for _ in COLUMNS)
         names = ", ".join(f'"{name}"' for name in COLUMNS)
-        rows = [tuple(row_of(figure, origin, computed)[name] for name in COLUMNS) for figure in figures]
+        behind = versions_of(origin, computed)
+        found = ({**row_of(figure), **behind} for figure in figures)
+        rows = [tuple(row[name] for name in COLUMNS) for row in found]
         self.db.executemany(f"insert or replace into figures ({names}) values ({marks})", rows)  # noqa: S608
 
     def raise_alarm(self, raised: Raised, moment: datetime, *, announced: bool) -> bool:
@@ -266,9 +267,9 @@ class Change:
         self.db.execute(query, [model, version, size, *kinds])
 
 
-def row_of(figure: Figure, origin: Origin, computed: datetime) -> dict[str, Any]:
-    """A figure as a row of the table."""
-    window = figure.window
+def row_of(figure: Figure) -> dict[str, Any]:
+    """A figure as a row of the table, without the versions behind it."""
+    window, stream = figure.window, figure.stream
     found: dict[str, Any] = {
         name: getattr(figure, name)
         for name in (
@@ -278,12 +279,21 @@ def row_of(figure: Figure, origin: Origin, computed: datetime) -> dict[str, Any]
     }  # fmt: skip
     return {
         **found,
-        **asdict(figure.stream),
+        "model": stream.model,
+        "version": stream.version,
+        "alias": stream.alias,
+        "slice": stream.slice,
         "window": window.size if window else "",
         "window_start": micros(window.start) if window else 0,
         "window_end": micros(window.end) if window else 0,
         "rows": window.rows if window else figure.n,
         "alarm": int(figure.alarm),
+    }
+
+
+def versions_of(origin: Origin, computed: datetime) -> dict[str, Any]:
+    """The columns that all figures of a version have in common."""
+    return {
         "run": origin.run,
         "code_commit": origin.code_commit,
         "code_digest": origin.code_digest,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def judged(
         watches: the detectors; ``outputs`` among them looks at the scores.
         rows: of the log; with ``raw`` a table whose columns are the inputs.
     """
+    rows = rows.combine_chunks()  # once, rather than column by column in each test
     inputs = rows if raw else inputs_of(rows)
     scores = None if raw else score_table(rows, subject)
     verdicts: dict[str, DriftVerdict] = {}
@@ -112,7 +114,8 @@ def why_not(watch: Watch, table: pa.Table | None, subject: Subject) -> str:
     """Why a detector cannot be asked; empty when it can."""
     if table is None:
         return "no output was logged"
-    absent = [name for name in watch.reference.column_names if name not in table.column_names]
+    there = set(table.column_names)
+    absent = [name for name in watch.reference.column_names if name not in there]
     if not absent:
         least = int(getattr(type(made(watch.uses, watch.options)), "least_rows", 1))
         return f"it needs at least {least:,} rows" if table.num_rows < least else ""
@@ -186,7 +189,7 @@ def violations_of(subject: Subject, inputs: pa.Table) -> tuple[tuple[Violation, 
             rows.update(range(inputs.num_rows))
         else:
             arrays[tensor.name] = values
-    known = [tensor for tensor in tensors(subject) if tensor.name in arrays]
+    known = tuple(tensor for tensor in tensors(subject) if tensor.name in arrays)
     for places, finding in findings(checks_of(subject, known), arrays):
         rows.update(places)
         found.append(violation(finding.tensor, finding.expected, finding.received, finding.kind, len(places)))
@@ -210,6 +213,7 @@ def summed(found: Sequence[Violation]) -> tuple[Violation, ...]:
     return tuple(sorted(together.values(), key=lambda item: (-item.rows, item.column)))
 
 
+@lru_cache(maxsize=256)
 def tensors(subject: Subject) -> tuple[Tensor, ...]:
     """The model's inputs."""
     return tuple(
@@ -218,7 +222,8 @@ def tensors(subject: Subject) -> tuple[Tensor, ...]:
     )
 
 
-def checks_of(subject: Subject, inputs: Sequence[Tensor]) -> Checks:
+@lru_cache(maxsize=256)
+def checks_of(subject: Subject, inputs: tuple[Tensor, ...]) -> Checks:
     """What the schema says of some inputs."""
     return lowered(inputs, subject.package.get("schema"), subject.signature.get("categories"), "refuse")
 
@@ -238,6 +243,8 @@ def findings(checks: Checks, columns: Mapping[str, Any]) -> Iterator[tuple[Seque
 def as_array(column: pa.ChunkedArray, tensor: Tensor) -> Any:
     """A column as checks look at it, (rows, 1); nothing when it is of another type."""
     found = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if tensor.datatype == "FP32" and found.type == pa.float32() and not found.null_count:
+        return found.to_numpy().reshape(-1, 1)
     try:
         if tensor.datatype == "BYTES":
             if not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):

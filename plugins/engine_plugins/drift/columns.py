@@ -14,6 +14,7 @@ from engine.plugins import Feature, PluginFailed
 
 AnyArray = np.ndarray[Any, np.dtype[Any]]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 SingleArray = np.ndarray[Any, np.dtype[np.float32]]
 Role = Literal["numeric", "categorical"]
@@ -140,10 +141,11 @@ def column(table: pa.Table, feature: Feature) -> pa.ChunkedArray:
     Raises:
         PluginFailed: when the table has none.
     """
-    if feature.name not in table.column_names:
+    at = table.schema.get_field_index(feature.name)
+    if at < 0:
         hint = suggestion(feature.name, table.column_names)
         raise PluginFailed(f'the window has no column "{feature.name}"', hint=hint)
-    found = table.column(feature.name)
+    found = table.column(at)
     return found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found
 
 

@@ -30,6 +30,7 @@ from engine_plugins.drift.columns import (
     sampled,
     singles,
 )
+from engine_plugins.drift.gap import Reference
 
 CORRECTIONS = ("bonferroni", "none")
 # Up to this many values on either side scipy computes the exact distribution of the statistic.
@@ -39,7 +40,6 @@ LARGE, SMALL = 10_000, 100
 SURE = 0.1
 LEAST_EXPECTED = 5
 TERMS = 100
-FEWEST_COUNTED, MOST_COUNTED = 1_000, 50_000
 
 Test = Callable[[pa.Table], tuple[float, float]]
 
@@ -163,13 +163,13 @@ class KolmogorovSmirnov(Univariate):
         Raises:
             PluginFailed: when the reference has no value.
         """
-        feature = known.feature
-        ordered = np.sort(singles(known.reference, feature))
-        require_seen(feature, len(ordered))
+        feature, values = known.feature, singles(known.reference, known.feature)
+        require_seen(feature, len(values))
+        reference = Reference(values)
 
         def compared(window: pa.Table) -> tuple[float, float]:
-            values = in_order(singles(window, feature))
-            return two_samples(ordered, values) if len(values) else (1.0, 0.0)
+            values = singles(window, feature)
+            return two_samples(reference, values) if len(values) else (1.0, 0.0)
 
         return compared
 
@@ -202,20 +202,20 @@ class ChiSquare(Univariate):
         return compared
 
 
-def two_samples(reference: SingleArray, window: SingleArray) -> tuple[float, float]:
-    """p-value and statistic of the two-sided test, those of ``scipy.stats.ks_2samp``; both are sorted.
+def two_samples(reference: Reference, window: SingleArray) -> tuple[float, float]:
+    """p-value and statistic of the two-sided test, those of ``scipy.stats.ks_2samp``.
 
     Exact where scipy is, as long as that is cheap: two samples of one size have a closed form, others cost n1 n2. The
     asymptotic p-value is that of Smirnov's statistic at n = round(n1 n2 / (n1 + n2)); see :func:`tail`.
     """
-    count, other = len(reference), len(window)
-    distance = largest_gap(reference, window)
+    count, other = len(reference.values), len(window)
+    distance = reference.gap(window)
     if count == other <= EXACT_ROWS:
         return of_one_size(count, round(distance * count)), distance
     if max(count, other) <= EXACT_ROWS and count * other <= EXACT_WORK:
         from scipy import stats  # it takes a second to import, and most windows do without
 
-        return float(stats.ks_2samp(reference, window).pvalue), distance
+        return float(stats.ks_2samp(reference.values, window).pvalue), distance
     longer, shorter = float(max(count, other)), float(min(count, other))
     return tail(int(np.round(longer * shorter / (longer + shorter))), distance), distance
 
@@ -284,40 +284,6 @@ def quotients(count: int) -> FloatArray:
     """The logarithms of C(2n, n - m) / C(2n, n), for m from 0 to n."""
     m = np.arange(count)
     return np.concatenate([[0.0], np.cumsum(np.log((count - m) / (count + 1 + m)))])
-
-
-def in_order(values: SingleArray) -> SingleArray:
-    """Numbers without NaN, sorted: those of ``np.sort``, in half the time for as many as a window has.
-
-    Read as whole numbers that rise as they do, they are ordered by their lower halves and then by their upper ones,
-    for which numpy counts (a radix sort); of very many the processor's cache does not hold what that reaches for.
-    """
-    if not FEWEST_COUNTED <= len(values) <= MOST_COUNTED:
-        return np.sort(values)
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rising = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    lower = np.argsort(rising.astype(np.uint16), kind="stable")
-    upper = (rising >> 16).astype(np.uint16)[lower]
-    ordered: SingleArray = values[lower[np.argsort(upper, kind="stable")]]
-    return ordered
-
-
-def largest_gap(reference: SingleArray, window: SingleArray) -> float:
-    """The largest distance between two empirical distribution functions; both samples are sorted.
-
-    Between two values of the window its own function is flat and the other one rises, so the gap is largest at a
-    value of the window or just before one. Among equal values the last has the window's function at it, the first
-    the one before it; the others are never further away. Of a value that the reference does not have, as many of it
-    are below as are not above, so it need not be looked for twice.
-    """
-    steps = np.arange(len(window) + 1) / len(window)
-    upto = np.searchsorted(reference, window, "right")
-    shared = reference[np.maximum(upto - 1, 0)] == window
-    before = upto.copy()
-    before[shared] = np.searchsorted(reference, window[shared], "left")
-    above = steps[1:] - upto / len(reference)
-    below = before / len(reference) - steps[:-1]
-    return float(max(above.max(), below.max(), 0.0))
 
 
 def homogeneity(reference: Mapping[str, int], window: Mapping[str, int]) -> tuple[float, float]:

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from engine.plugins import Detector, Feature, PluginFailed
+from engine_plugins.drift.columns import SingleArray
 from engine_plugins.drift.counts import Missing, Unseen
 from engine_plugins.drift.detectors import (
     ChiSquare,
     KolmogorovSmirnov,
     homogeneity,
-    in_order,
-    largest_gap,
     one_sided,
     tail,
 )
 from engine_plugins.drift.divergence import JensenShannon, StabilityIndex
+from engine_plugins.drift.gap import FEWEST, Reference
 from engine_plugins.drift.transport import Wasserstein
 
 FEATURES = (
@@ -96,22 +96,44 @@ def test_the_tail_of_very_many_values_is_close_to_that_of_scipy(size: int, expon
 SINGLES = st.lists(st.sampled_from([-1.5, 0.0, -0.0, 0.5, 1e30, 3.0, 3.0000002, float("inf")]), min_size=1, max_size=30)
 
 
-@pytest.mark.parametrize("rows", [1, 999, 1_000, 20_000, 60_000])
-def test_numbers_are_put_in_the_order_of_numpy(rows: int) -> None:
-    random = np.random.default_rng(rows)
-    bits = random.integers(0, 2**32, rows, dtype=np.uint32).view(np.float32)
-    odd = np.array([np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 3.4e38, -3.4e38], dtype=np.float32)
-    values = np.where(np.isnan(bits), random.choice(odd, rows), bits)
-    values[: len(odd)] = odd[:rows]
-    assert np.array_equal(in_order(values), np.sort(values))
+def distance(left: SingleArray, right: SingleArray) -> float:
+    """The largest distance of two distribution functions at any value of either, one after the other."""
+    places = np.concatenate([left, right])
+    shares = [np.searchsorted(np.sort(side), places, "right") / len(side) for side in (left, right)]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 @given(SINGLES, SINGLES)
 def test_the_gap_is_the_largest_one_at_any_value(left: list[float], right: list[float]) -> None:
-    sides = [np.sort(np.array(side, dtype=np.float32)) for side in (left, right)]
-    places = np.concatenate(sides)
-    shares = [(side[:, None] <= places).mean(axis=0) for side in sides]
-    assert largest_gap(*sides) == pytest.approx(float(np.abs(shares[0] - shares[1]).max()), abs=1e-12)
+    sides = [np.array(side, dtype=np.float32) for side in (left, right)]
+    assert Reference(sides[0]).gap(sides[1]) == pytest.approx(distance(*sides), abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 3.0])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("form", ["uniform", "rounded", "skewed", "tiny", "huge", "constant", "endless", "few"])
+def test_the_gap_of_many_values_is_exact_whatever_their_distribution(form: str, seed: int, shift: float) -> None:
+    random = np.random.default_rng(seed)
+    sides = [drawn(random, form, int(random.integers(FEWEST, 6_000))) for _ in range(2)]
+    spread = float(np.quantile(sides[0], 0.7).astype(float) - np.quantile(sides[0], 0.3).astype(float))
+    sides[1] = (sides[1] + shift * spread).astype(np.float32)
+    assert Reference(sides[0]).gap(sides[1]) == distance(*sides)
+
+
+def drawn(random: np.random.Generator, form: str, rows: int) -> SingleArray:
+    """Values of a distribution."""
+    normal = random.normal(size=rows)
+    found: SingleArray = {
+        "uniform": random.random(rows),
+        "rounded": random.random(rows).round(2),
+        "skewed": np.exp(3 * normal),
+        "tiny": normal * 1e-40,
+        "huge": normal * 1e37,
+        "constant": np.full(rows, 7.0),
+        "endless": np.where(random.random(rows) < 0.1, np.inf, normal),
+        "few": random.integers(0, 3, rows),
+    }[form].astype(np.float32)
+    return found
 
 
 def test_no_distance_is_no_surprise_and_none_is_beyond_one() -> None:
