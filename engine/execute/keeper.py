@@ -15,13 +15,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.context import AuthenticationError
 from pathlib import Path
 
 from engine.errors import EngineError, UsageError
 from engine.execute.ray_executor import Attached, Complaint, Errand, reaped
-from engine.execute.ray_graph import carried_out, start, warmed
+from engine.execute.ray_graph import carried_out, grounded, start, warmed
 from engine.execute.warm import End, Kept, Opening, Question, Standing, born, forget, write_down
 
 SOCKET = "keeper"
@@ -133,12 +134,13 @@ class Keeper:
 
     def do(self, errand: Errand, connection: Connection) -> None:
         """Do an errand, and tell what happens."""
-        gone = threading.Event()
+        gone, marks = threading.Event(), self._folder / f"errand-{secrets.token_hex(8)}"
         with self.at_work():
             threading.Thread(target=notice_end, args=(connection, gone), daemon=True).start()
             connection.send(Attached())
             try:
-                connection.send(carried_out(errand, connection.send, gone))
+                with grounded(marks):
+                    connection.send(carried_out(replace(errand, marks=marks), connection.send, gone))
             except EngineError as error:
                 with contextlib.suppress(OSError):
                     connection.send(complaint(error))

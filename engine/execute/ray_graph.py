@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -24,6 +26,7 @@ from engine.execute.boundary import perform
 from engine.execute.protocol import Report, StepEvent, StepOutcome, Surroundings, Work
 from engine.execute.ray_executor import OWN_CLUSTER, TICK, Attached, Complaint, Errand, most_wanted
 from engine.plan.model import Step, StepResources
+from engine.store.durable import held
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -35,6 +38,7 @@ HEAVY = (
 )  # fmt: skip
 """What a worker that stays has imported."""
 TOGETHER_SECONDS = 60.0
+DOOR, AT_WORK = ".door", ".at-work"
 
 
 def main() -> None:
@@ -66,11 +70,44 @@ def carried_out(errand: Errand, report: Report, abandoned: threading.Event | Non
     """Every step's outcome, by id.
 
     Args:
-        abandoned: is set when nobody waits for that any more: what runs is ended then.
+        abandoned: is set when nobody waits for that any more.
     """
     waiting = [step for step in errand.work.plan.steps if step.id not in errand.work.done]
     refuse_the_impossible(waiting)
     return Flight(errand=errand, report=report, abandoned=abandoned or threading.Event()).run(waiting)
+
+
+@contextmanager
+def grounded(marks: Path) -> Iterator[None]:
+    """Nothing of the steps that have their marks in this new folder goes on behind this: what runs is killed.
+
+    Ray's own ``cancel`` brings the driver down where a task ends, or gets its worker, at that moment.
+    """
+    marks.mkdir()
+    try:
+        yield
+    finally:
+        with held(marks / DOOR, exclusive=True, wait=True):
+            for path in marks.glob(f"*{AT_WORK}"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(path.stem), signal.SIGKILL)
+            over = marks.rename(marks.with_suffix(".over"))  # who comes now finds no folder
+        shutil.rmtree(over)
+
+
+@contextmanager
+def airborne(marks: Path) -> Iterator[bool]:
+    """Be a worker that :func:`grounded` kills; tells whether it is too late for that. It kills no other work."""
+    path = marks / f"{os.getpid()}{AT_WORK}"
+    is_wanted = False
+    with contextlib.suppress(FileNotFoundError), held(marks / DOOR, exclusive=True, wait=True):
+        path.touch()
+        is_wanted = True
+    try:
+        yield is_wanted
+    finally:
+        with contextlib.suppress(FileNotFoundError), held(marks / DOOR, exclusive=True, wait=True):
+            path.unlink()
 
 
 def perform_remote(
@@ -83,16 +120,17 @@ def perform_remote(
         with contextlib.suppress(OSError):
             mark_of(Path(marks_folder), event.id, event.what).write_text(event.holder)
 
-    with surrounded(around):
+    if around is None:
         return perform(work, step, known, mark)
+    with airborne(Path(marks_folder)) as is_wanted, surrounded(around):
+        return (
+            perform(work, step, known, mark) if is_wanted else StepOutcome(id=step.id, kind=step.kind, status="skipped")
+        )
 
 
 @contextmanager
-def surrounded(around: Surroundings | None) -> Iterator[None]:
+def surrounded(around: Surroundings) -> Iterator[None]:
     """Inside, this process is where the run was asked for, with its environment; Ray's own variables stay."""
-    if around is None:
-        yield
-        return
     folder, variables = os.getcwd(), dict(os.environ)  # noqa: PTH109
     own = {name: value for name, value in variables.items() if name.startswith("RAY_") or name in OWN_CLUSTER}
     theirs = {name: value for name, value in around.variables.items() if not name.startswith("RAY_")}
@@ -133,22 +171,17 @@ class Flight:
         self.waiting: set[str] = set()
 
     def run(self, steps: list[Step]) -> dict[str, StepOutcome]:
-        """Submit everything, then take what is ready until nothing is left. Nothing of it goes on when this ends."""
+        """Submit everything, then take what is ready until nothing is left, or nobody waits for it."""
         import ray
 
-        try:
-            self.submit(steps)
-            pending = list(self.refs)
-            while pending and not self.abandoned.is_set():
-                ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
-                self.notice_starts()
-                for ref in ready:
-                    self.take(ref)
-                self.end_overdue(pending)
-        finally:
-            for ref, step in self.refs.items():
-                if step.id not in self.outcomes:
-                    ray.cancel(ref, force=True)
+        self.submit(steps)
+        pending = list(self.refs)
+        while pending and not self.abandoned.is_set():
+            ready, pending = ray.wait(pending, num_returns=1, timeout=TICK, fetch_local=True)
+            self.notice_starts()
+            for ref in ready:
+                self.take(ref)
+            self.end_overdue(pending)
         return self.outcomes
 
     def submit(self, steps: list[Step]) -> None:

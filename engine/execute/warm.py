@@ -298,9 +298,12 @@ class WarmExecutor:
             connection = reached(found) if found is not None else None
             if found is None or connection is None:
                 return RayExecutor().execute(work, report)
-            said = stack.enter_context((self.terms.home / LOG).open("rb"))
             stack.enter_context(connection)
-            connection.send(Errand(work=work, marks=folder, surroundings=surroundings()))
+            try:
+                said = stack.enter_context((self.terms.home / LOG).open("a+b"))
+                connection.send(Errand(work=work, marks=folder, surroundings=surroundings()))
+            except OSError:  # it ended meanwhile
+                return RayExecutor().execute(work, report)
             return Driver(Keeper(found), connection, said).outcomes(report)
 
     def found(self, work: Work) -> Kept | None:
