@@ -91,7 +91,7 @@ class Keeper:
     def __init__(self, cpus: int, folder: Path) -> None:
         self.ended = threading.Event()
         self._cpus, self._folder = cpus, folder
-        self._lock = threading.Lock()
+        self._lock, self._warming = threading.Lock(), threading.Lock()
         self._busy = self._done = 0
         self._quiet = time.monotonic()
 
@@ -147,7 +147,8 @@ class Keeper:
             except OSError:  # who is gone hears nothing
                 gone.set()
         if gone.is_set() and not self.standing().busy:
-            warmed(self._cpus, self._folder)  # its workers ended with what they did
+            with self._warming:
+                warmed(self._cpus, self._folder)  # its workers ended with what they did
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

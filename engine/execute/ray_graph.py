@@ -322,7 +322,7 @@ def start(cpus: int, folder: Path) -> None:
 
 
 def warmed(cpus: int, folder: Path) -> None:
-    """Have as many workers as there are cores import what most steps need.
+    """Have as many workers as there are cores import what most steps need. No step waits for a core that this has.
 
     Raises:
         Failed: when the cluster is lost meanwhile.
@@ -332,7 +332,7 @@ def warmed(cpus: int, folder: Path) -> None:
     together = tempfile.mkdtemp(prefix="warm-", dir=folder)
     remote = ray.remote(warm_up)
     try:
-        ray.get([remote.options(num_cpus=1).remote(together, cpus) for _ in range(cpus)])
+        ray.get([remote.options(num_cpus=0).remote(together, cpus) for _ in range(cpus)])
     except ray.exceptions.RayError as error:
         raise Failed(f"Ray lost its workers: {first_line(error)}", hint="`--inline` runs without Ray") from error
 

@@ -21,7 +21,9 @@ from engine.execute.reaper import has_open
 from engine.execute.warm import Kept, grounds, kept, standing, start, write_down
 from projects import Project, make_project
 
-QUIET = 20.0
+QUIET = 45.0
+SOON = 15.0
+"""A training that nobody ends goes on for a minute."""
 DEAF = """
 import os, socket, sys, time
 from engine.cli.main import main
@@ -89,9 +91,11 @@ def begun(project: Project, *overrides: str) -> subprocess.Popen[str]:
     assert not trainers(project)
     process = subprocess.Popen(
         [sys.executable, "-m", "engine.cli.main", "run", "spec.yaml", "train.with.mode=sleep", *overrides],
-        cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
+        cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert awaited(lambda: trainers(project))
+    if not awaited(lambda: trainers(project)):
+        process.kill()
+        raise AssertionError(f"no training began in {QUIET:g} s: {process.communicate()[1]}")
     return process
 
 
@@ -166,7 +170,7 @@ def test_nothing_of_a_run_goes_on_when_who_asked_for_it_is_gone(project: Project
     with begun(project, f"seed={int(number)}") as process:
         process.send_signal(number)
         process.communicate()
-    assert awaited(lambda: not trainers(project), 5.0)
+    assert awaited(lambda: not trainers(project), SOON)
     assert kept(project.root / ".engine") is not None
 
 
@@ -176,7 +180,7 @@ def test_nothing_of_a_run_goes_on_when_who_asked_for_it_cannot_be_told_of_it(pro
     with subprocess.Popen(words, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert awaited(lambda: done_on(project) > before)
         time.sleep(1.0)  # a worker takes the name of its step a moment after it began
-        assert awaited(lambda: not trainers(project), 5.0)
+        assert awaited(lambda: not trainers(project), SOON)
         process.kill()
 
 
